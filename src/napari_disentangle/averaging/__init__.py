@@ -1,0 +1,18 @@
+"""Aligned averages of selections, half maps, FSC, and how they compare with known maps."""
+
+from napari_disentangle.averaging.align import Average, average, pose_to
+from napari_disentangle.averaging.evaluate import AverageEvaluation, evaluate_average
+from napari_disentangle.averaging.fsc import fsc, resolution
+from napari_disentangle.averaging.match import Match, match_volume
+
+__all__ = [
+    "Average",
+    "AverageEvaluation",
+    "Match",
+    "average",
+    "evaluate_average",
+    "fsc",
+    "match_volume",
+    "pose_to",
+    "resolution",
+]

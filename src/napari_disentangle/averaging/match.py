@@ -1,0 +1,202 @@
+"""How alike two density maps are, at best over one rigid motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.geometry import align_volumes, geodesic_angle, rotation_grid, xyz_to_zyx
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Floats = NDArray[np.float64]
+    Map = NDArray[np.float32]
+
+COARSE = 16
+"""Voxels per axis of the global search."""
+STARTS = 12
+"""Best poses of the global search that are refined."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The rigid motion under which a volume is most like a reference."""
+
+    correlation: float
+    """Pearson's, inside the sphere, of the moved volume and the reference."""
+    rotation: Floats
+    """(3, 3), ``A``: the moved volume is the volume sampled at ``A x + p``; proper, so the hand is kept."""
+    shift: Floats
+    """(3,), ``p`` in voxels, xyz."""
+
+
+def sphere(n: int, radius: float, soft: float = 0.0) -> Map:
+    """Return a (n, n, n) mask about voxel n // 2: 1 within `radius` voxels, then a cosine edge `soft` voxels wide."""
+    axis = np.arange(n) - n // 2
+    r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    if not soft:
+        return (r <= radius).astype(np.float32)
+    return (0.5 + 0.5 * np.cos(np.pi * np.clip((r - radius) / soft, 0, 1))).astype(np.float32)
+
+
+def match_volume(
+    volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius: float, max_shift: float | None = None
+) -> Match:
+    """Move `volume` onto `reference` and correlate them in a sphere.
+
+    A search over all rotations 15 degrees apart and shifts at `COARSE` voxels, then gradient ascent of the correlation
+    from the best few to a fraction of a degree at full size.
+
+    Parameters
+    ----------
+    volume, reference : (n, n, n)
+    radius : float
+        Of the sphere, in voxels, about the centre of `reference`.
+    max_shift : float, optional
+        Largest shift of the search, in voxels; default n / 8.
+
+    Returns
+    -------
+    Match
+    """
+    import torch
+
+    n = reference.shape[-1]
+    if volume.shape != reference.shape:
+        raise ValueError(f"shapes differ: {volume.shape} and {reference.shape}")
+    max_shift = n / 8 if max_shift is None else max_shift
+    coarse = min(n, COARSE)
+    scale = n / coarse
+    small, target = (torch.as_tensor(fourier_crop(v, coarse)) for v in (volume, reference))
+    rotations, shifts = _global_search(small, target, radius / scale, max_shift / scale)
+    rotations, shifts, score = ascend(small, target, radius / scale, rotations, shifts, steps=30)
+    best = torch.argsort(score, descending=True, stable=True)[:3]
+    # From here on the reference is what moves: sampling blurs, and blur would make a noisy volume look better
+    large, target = (torch.as_tensor(np.ascontiguousarray(v, dtype=np.float32)) for v in (reference, volume))
+    rotations, shifts = rotations[best], shifts[best] * scale
+    back = rotations.transpose(1, 2)
+    back, shifts, score = ascend(large, target, radius, back, -(back @ shifts[..., None])[..., 0], steps=40)
+    k = int(score.argmax())
+    rotation = back[k].double().numpy().T
+    return _polish(volume, reference, radius, rotation, -rotation @ shifts[k].double().numpy())
+
+
+def _global_search(volume: Tensor, reference: Tensor, radius: float, max_shift: float) -> tuple[Tensor, Tensor]:
+    """Return rotations (k, 3, 3) and shifts (k, 3) of the best correlations, no two within 20 degrees."""
+    import torch
+
+    n = reference.shape[-1]
+    mask = torch.as_tensor(sphere(n, radius))
+    target = (reference - (reference * mask).sum() / mask.sum()) * mask
+    shifts = shift_grid(max_shift, 1.0)
+    eye = torch.eye(3).expand(len(shifts), 3, 3)
+    moved = align_volumes(volume.expand(len(shifts), n, n, n), eye, torch.as_tensor(shifts, dtype=torch.float32))
+    mean = (moved * mask).sum((1, 2, 3)) / mask.sum()
+    norm = ((moved - mean[:, None, None, None]) ** 2 * mask).sum((1, 2, 3)).sqrt() * target.norm()
+    grid = rotation_grid(15)
+    matrices = torch.as_tensor(grid, dtype=torch.float32)
+    rows: list[Tensor] = []
+    for part in matrices.split(512):
+        # <target, volume(A x + p)> = <target(A^T x), volume(x + p)>, and the sphere's norm does not depend on A
+        turned = align_volumes(target.expand(len(part), n, n, n), part.transpose(1, 2), torch.zeros(len(part), 3))
+        rows.append(turned.flatten(1) @ moved.flatten(1).T / norm.clamp_min(1e-12))
+    best, at = torch.cat(rows).max(1)
+    chosen: list[int] = []
+    for k in torch.argsort(best, descending=True, stable=True).tolist():
+        if not chosen or geodesic_angle(grid[chosen], grid[k]).min() > 20:
+            chosen.append(k)
+        if len(chosen) == STARTS:
+            break
+    return matrices[chosen], torch.as_tensor(shifts[at[chosen].numpy()], dtype=torch.float32)
+
+
+def ascend(
+    volume: Tensor, reference: Tensor, radius: float, rotations: Tensor, shifts: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Climb the correlation from each start with Adam; return the best rotations, shifts and correlations met."""
+    import torch
+
+    n = reference.shape[-1]
+    mask = torch.as_tensor(sphere(n, radius))
+    weight = mask / mask.sum()
+    target = reference - (reference * weight).sum()
+    target = target * weight / ((target**2 * weight).sum().sqrt() + 1e-12)
+    step = torch.zeros(len(rotations), 6, requires_grad=True)
+    # One unit of either moves the sphere's surface by about one voxel
+    scale = torch.tensor([1.0 / radius] * 3 + [1.0] * 3)
+    optimiser = torch.optim.Adam([step], lr=0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=0.02)
+    best = torch.full((len(rotations),), -torch.inf)
+    kept = torch.zeros(len(rotations), 6)
+    batch = volume.expand(len(rotations), n, n, n)
+    for _ in range(steps + 1):
+        turn, move = (step * scale).split(3, dim=1)
+        moved = align_volumes(batch, rotation_from_vector(turn) @ rotations, shifts + move)
+        centred = moved - (moved * weight).sum((1, 2, 3), keepdim=True)
+        score = (centred * target).sum((1, 2, 3)) / ((centred**2 * weight).sum((1, 2, 3)).sqrt() + 1e-12)
+        better = score.detach() > best
+        best = torch.where(better, score.detach(), best)
+        kept[better] = (step.detach() * scale)[better]
+        optimiser.zero_grad()
+        (-score.sum()).backward()
+        optimiser.step()
+        schedule.step()
+    return rotation_from_vector(kept[:, :3]) @ rotations, shifts + kept[:, 3:], best
+
+
+def _polish(volume: Map, reference: Map, radius: float, rotation: Floats, shift: Floats) -> Match:
+    """Finish with cubic splines of the reference, at the volume's own voxels."""
+    from scipy.ndimage import map_coordinates, spline_filter
+    from scipy.optimize import minimize
+    from scipy.spatial.transform import Rotation
+
+    n = len(volume)
+    coefficients = spline_filter(reference.astype(np.float64), order=3)
+    points = xyz_to_zyx(np.argwhere(np.ones(volume.shape, dtype=np.bool_)) - n // 2)
+    values = volume.astype(np.float64).ravel()
+
+    def motion(step: Floats) -> tuple[Floats, Floats]:
+        return Rotation.from_rotvec(step[:3] / radius).as_matrix() @ rotation, shift + step[3:]
+
+    def loss(step: Floats) -> float:
+        turn, move = motion(step)
+        near = ((points - move) ** 2).sum(1) <= radius**2
+        source = xyz_to_zyx((points[near] - move) @ turn) + n // 2  # A^T (x - p)
+        target = map_coordinates(coefficients, source.T, order=3, prefilter=False)
+        target -= target.mean()
+        ours = values[near] - values[near].mean()
+        return -float(ours @ target / (np.linalg.norm(ours) * np.linalg.norm(target) + 1e-12))
+
+    simplex = np.concatenate([np.zeros((1, 6)), 0.5 * np.eye(6)])
+    found = minimize(
+        loss,
+        np.zeros(6),
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "maxfev": 150, "xatol": 0.01, "fatol": 1e-5},
+    )
+    return Match(-float(found.fun), *motion(found.x))
+
+
+def rotation_from_vector(vectors: Tensor) -> Tensor:
+    """Return (b, 3, 3) rotations by ``|v|`` radians about ``v`` (b, 3), xyz; differentiable at 0."""
+    import torch
+
+    zero = torch.zeros_like(vectors[:, 0])
+    x, y, z = vectors.unbind(-1)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    return torch.linalg.matrix_exp(skew)
+
+
+def shift_grid(max_shift: float, step: float) -> Floats:
+    """Return the (t, 3) points of a cubic grid within `max_shift` of 0, the nearest first."""
+    k = int(np.floor(max_shift / step + 1e-9))
+    axis = np.arange(-k, k + 1, dtype=np.float64) * step
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    length = np.sqrt((points**2).sum(1))
+    order = np.argsort(length, kind="stable")
+    return points[order[length[order] <= max_shift + 1e-9]]

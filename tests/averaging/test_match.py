@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from molecules import molecule, place
+
+from napari_disentangle.averaging.match import match_volume, shift_grid, sphere
+from napari_disentangle.geometry import geodesic_angle, random_rotations
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_finds_a_rigid_motion(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rotation, shift = random_rotations(1, rng), rng.uniform(-1.5, 1.5, (1, 3))
+    moved = place(molecule(), rotation, shift)[0]
+    match = match_volume(moved, molecule(), radius=8)
+    assert geodesic_angle(match.rotation, rotation[0]) < 1.5
+    assert match.shift == pytest.approx(shift[0], abs=0.15)
+    assert match.correlation > 0.99
+
+
+def test_keeps_the_hand() -> None:
+    match = match_volume(np.ascontiguousarray(molecule()[..., ::-1]), molecule(), radius=8)
+    assert np.linalg.det(match.rotation) == pytest.approx(1)
+    assert match.correlation < 0.96
+
+
+def test_a_volume_matches_itself_where_it_is() -> None:
+    match = match_volume(molecule(), molecule(), radius=8)
+    assert match.correlation == pytest.approx(1, abs=1e-3)
+    assert geodesic_angle(match.rotation, np.eye(3)) < 0.5
+
+
+def test_blur_is_no_gain() -> None:
+    """A noisy map's best match with itself, clean, is where it lies: an interpolated copy would be smoother."""
+    rng = np.random.default_rng(0)
+    noisy = molecule() + rng.standard_normal((20, 20, 20)).astype(np.float32) * 0.15
+    inside = sphere(20, 8) > 0
+    plain = np.corrcoef(noisy[inside], molecule()[inside])[0, 1]
+    assert match_volume(noisy, molecule(), radius=8).correlation == pytest.approx(plain, abs=0.01)
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        match_volume(molecule(), molecule(16), radius=6)
+
+
+def test_shifts_are_within_reach_nearest_first() -> None:
+    shifts = shift_grid(1.5, 1.0)
+    assert len(shifts) == 19
+    assert shifts[0].tolist() == [0, 0, 0]
+    assert np.linalg.norm(shifts, axis=1).max() <= 1.5
