@@ -1,0 +1,40 @@
+"""Where to compute: asked for by name or chosen, said in words, never silently another."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from napari_disentangle.errors import InputError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def choose_device(name: DeviceName) -> tuple[str, str]:
+    """Return the torch device and a sentence for the user.
+
+    Parameters
+    ----------
+    name : "auto", "cpu", "cuda" or "mps"
+        "auto" takes a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        A GPU was asked for by name and is not there.
+    """
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "cuda" and not cuda:
+        reason = "this PyTorch is a CPU build" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
+        raise InputError(
+            f"--device cuda: {reason}; check nvidia-smi and the installation of PyTorch, or choose --device cpu."
+        )
+    if name == "mps" and not mps:
+        raise InputError("--device mps: PyTorch finds no Apple GPU here; choose --device cpu.")
+    if name == "cuda" or (name == "auto" and cuda):
+        return "cuda", f"on GPU, {torch.cuda.get_device_name(0)}"
+    if name == "mps" or (name == "auto" and mps):
+        return "mps", "on the Apple GPU"
+    cores = f"{torch.get_num_threads()} cores" if torch.get_num_threads() > 1 else "1 core"
+    return "cpu", f"on CPU, {cores}" + (" (no GPU found)" if name == "auto" else "")

@@ -1,0 +1,354 @@
+"""fit(): train the run of a folder, as a generator of Progress."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_disentangle.errors import InputError
+from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
+from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.encoding import codes_of, model_for
+from napari_disentangle.training.inputs import Inputs, read_inputs
+from napari_disentangle.training.posing import FoundPoses, find_poses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.recipe import Recipe
+    from napari_disentangle.run import Run
+    from napari_disentangle.run.lock import Lock
+
+LOST_ENERGY = 0.3
+"""Share of the particles' energy below which alignment has pushed them out of the box."""
+_TELL_EVERY = 1.0
+"""Seconds between progress lines in the diary."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands."""
+
+    epoch: int
+    """The present epoch, from 1; 0 while particles are read."""
+    epochs: int
+    step: int
+    """Steps done, of all epochs."""
+    steps: int
+    losses: dict[str, float]
+    """Named terms: of the last step, or with `message` the means over an epoch."""
+    particles_per_second: float
+    eta_seconds: float | None
+    device: str
+    """In words."""
+    message: str = ""
+    """Something worth a line; empty for an ordinary step."""
+
+
+class _StopAskedError(Exception):
+    """The user asked for a stop in the middle of a search."""
+
+
+def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
+    """Train, or take training up where it was left, and yield what happens.
+
+    Writes events, checkpoints and codes into the run folder. Appearance of the file ``stop`` there ends training after
+    the present step; checkpoint and codes are written and training can be resumed at that very step. On the CPU the
+    result is the same to the bit for the same recipe and number of threads, with stops or without.
+
+    Parameters
+    ----------
+    run : Run
+    device : "auto", "cpu", "cuda" or "mps"
+
+    Yields
+    ------
+    Progress
+
+    Raises
+    ------
+    InputError
+        Particles that cannot be trained on, a device that is not there, another writer, a collapse or divergence (the
+        last whole checkpoint is kept).
+    """
+    name, words = choose_device(device)
+    with run.lock() as lock:
+        run.clear_stop()
+        run.say("started", device=name, words=words)
+        try:
+            yield from _train(run, lock, name, words)
+        except GeneratorExit:
+            if run.state() == "unfinished":
+                run.say("stopped", why="whoever trained it left before the end")
+            raise
+        except InputError as error:
+            run.say("failed", why=str(error))
+            raise
+        except BaseException as error:
+            run.say("failed", why=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            run.clear_stop()
+
+
+def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
+    import torch
+
+    recipe = run.recipe
+    settings = recipe.training
+    particles = run.particles()
+    if settings.batch_size > len(particles):
+        notice = f"batches of {settings.batch_size} shrink to the {len(particles)} particles there are"
+        run.say("notice", message=notice)
+        yield Progress(0, 0, 0, 0, {}, 0.0, None, words, notice)
+
+    def reading(_done: int, _count: int) -> None:
+        lock.beat()
+
+    inputs = read_inputs(particles, recipe, progress=reading)
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    model = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], len(inputs)).to(device)
+    if recipe.model.invariants:
+        _anchor(model, inputs, recipe, device)
+    optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    counters = Counters(0, 0, 0.0)
+    found = run.checkpoint()
+    if found is not None:
+        counters = load_checkpoint(found, model, optimiser, generator, device)
+        run.say("resumed", epoch=counters.epoch)
+    loop = _Loop(run, lock, inputs, model, optimiser, generator, counters, device, words)
+    yield from loop.run_epochs(settings.epochs, inputs.geometry.coarse)
+    if loop.stopped:
+        return
+    if recipe.pose.search and recipe.pose.mode in ("free", "local"):
+        yield from loop.search_poses()
+        if loop.stopped:
+            return
+    yield from loop.run_epochs(loop.epochs, inputs.geometry.fine)
+    if not loop.stopped:
+        yield loop.finish()
+
+
+class _Loop:
+    """The state of one training: counters and clocks."""
+
+    def __init__(
+        self, run: Run, lock: Lock, inputs: Inputs, model: Harmony, optimiser: torch.optim.Optimizer,
+        generator: torch.Generator, counters: Counters, device: str, words: str,
+    ) -> None:  # fmt: skip
+        self.run, self.lock, self.inputs, self.model, self.optimiser = run, lock, inputs, model, optimiser
+        self.generator, self.device, self.words = generator, device, words
+        self.settings = run.recipe.training
+        self.epochs = self.settings.epochs + self.settings.fine_epochs
+        self.batch = min(self.settings.batch_size, len(inputs))
+        self.steps_per_epoch = -(-len(inputs) // self.batch)
+        self.epoch, self.step = counters.epoch, counters.step
+        self.epoch_random = counters.epoch_random
+        self.before, self.began = counters.seconds, time.monotonic()
+        self.told = 0.0
+        self.rates: dict[int, float] = {}
+        self.stopped = False
+
+    def run_epochs(self, until: int, size: int) -> Iterator[Progress]:
+        """Train at `size` voxels per edge until so many epochs are done."""
+        while self.epoch < until:
+            before = self.step - self.epoch * self.steps_per_epoch
+            batches = self._batches(before)
+            sums: dict[str, float] = {}
+            energies: list[float] = []
+            began = time.monotonic()
+            for done, rows in enumerate(batches[before:], 1):
+                if self.run.stop_asked():
+                    if self.step == self.epoch * self.steps_per_epoch and self.epoch_random is not None:
+                        self.generator.set_state(
+                            self.epoch_random
+                        )  # nothing done: the epoch is shuffled when it begins
+                    yield self._stop(size)
+                    return
+                losses, energy = self._one_step(rows, size)
+                for key, value in losses.items():
+                    sums[key] = sums.get(key, 0.0) + value * len(rows) / sum(map(len, batches[before:]))
+                energies.append(energy)
+                self.step += 1
+                self.rates[size] = min(done * self.batch, len(self.inputs)) / max(time.monotonic() - began, 1e-3)
+                progress = self._progress(losses, size)
+                if time.monotonic() - self.told > _TELL_EVERY:
+                    self.told = time.monotonic()
+                    self._tell("progress", progress)
+                yield progress
+            self.epoch += 1
+            self._tell("epoch", self._progress(sums, size), size=size, aligned_energy=float(np.mean(energies)))
+            yield self._progress(sums, size, f"epoch {self.epoch} of {self.epochs} at {size} voxels")
+            self._check_collapse(float(np.mean(energies)))
+            if self.epoch % self.settings.checkpoint_every == 0 and self.epoch < self.epochs:
+                self._save()
+
+    def search_poses(self) -> Iterator[Progress]:
+        """Search poses, or take those that an earlier search has left, and keep them from here on."""
+        path = self.run.poses_path
+        if not path.is_file():
+            self._save()
+            size = self.inputs.geometry.coarse
+            yield self._progress({}, size, "searching poses")
+            told: set[str] = set()
+
+            def tell(what: str, done: float) -> None:
+                self.lock.beat()
+                if self.run.stop_asked():
+                    raise _StopAskedError
+                if what not in told:
+                    told.add(what)
+                    self.run.say("posing", message=what, done=round(done, 3))
+
+            particles = self.inputs.particles
+            try:
+                found = find_poses(
+                    particles, self.run.codes().content, particles.pose, self.inputs.geometry, self.run.recipe,
+                    device=self.device, progress=tell,
+                )  # fmt: skip
+            except _StopAskedError:
+                yield self._stop(size)
+                return
+            found.save(path)
+            yield self._progress({}, size, f"poses searched in {len(np.unique(found.group))} groups")
+        pose = FoundPoses.load(path).pose
+        shifts = pose.offsets / self.inputs.geometry.edge
+        self.inputs = replace(
+            self.inputs, rotations=pose.rotations.astype(np.float32), shifts=shifts.astype(np.float32)
+        )
+        self.model.pose.mode = "fixed"
+
+    def finish(self) -> Progress:
+        """Write the last checkpoint and codes."""
+        self._save()
+        self.run.say("finished", epoch=self.epoch, seconds=self._seconds())
+        return self._progress({}, self.inputs.geometry.coarse, "finished")
+
+    def _stop(self, size: int) -> Progress:
+        self.stopped = True
+        self._save()
+        self.run.say("stopped", why="a stop was asked for", epoch=self.epoch)
+        return self._progress({}, size, "stopped; the model is kept and training can be resumed")
+
+    def _batches(self, done: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Return the rows of each step of this epoch, in the order in which it was begun if `done` steps were taken."""
+        import torch
+
+        if done and self.epoch_random is not None:
+            shuffle = torch.Generator()
+            shuffle.set_state(self.epoch_random)
+        else:
+            self.epoch_random = self.generator.get_state()
+            shuffle = self.generator
+        order = torch.randperm(len(self.inputs), generator=shuffle).numpy()
+        return [order[k : k + self.batch] for k in range(0, len(order), self.batch)]
+
+    def _one_step(self, rows: np.ndarray[Any, np.dtype[np.int64]], size: int) -> tuple[dict[str, float], float]:
+        self.lock.beat()
+        self.model.train()
+        losses = self.model(self.inputs.batch(rows, size, self.device), self.generator)
+        self.optimiser.zero_grad()
+        losses.total.backward()
+        total = float(losses.total.detach())
+        if not np.isfinite(total):
+            raise self._diverged()
+        self.optimiser.step()
+        return {"total": total} | {key: float(value) for key, value in losses.terms.items()}, losses.aligned_energy
+
+    def _diverged(self) -> InputError:
+        return InputError(
+            f"{self.run.path}: training diverged at step {self.step} (the loss is no longer a number); start again with a smaller "
+            "--set training.learning_rate."
+        )
+
+    def _check_collapse(self, energy: float) -> None:
+        if energy < LOST_ENERGY:
+            raise InputError(
+                f"{self.run.path}: training collapsed: alignment keeps only {energy:.0%} of the particles' energy, so it pushes them out of "
+                "the box; start again with a smaller --set pose.max_shift."
+            )
+
+    def _save(self) -> None:
+        self.lock.beat()
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise self._diverged()
+        self.model.eval()
+        save_checkpoint(
+            self.run.path,
+            self.model,
+            self.optimiser,
+            self.generator,
+            Counters(self.epoch, self.step, self._seconds(), self.epoch_random),
+        )
+        checkpoint = self.run.checkpoint()
+        assert checkpoint is not None
+        weights = fingerprint(checkpoint)
+        self.run.save_codes(
+            codes_of(self.model, self.inputs, device=self.device, epoch=self.epoch, fingerprint=weights)
+        )
+        self.run.say("checkpoint", epoch=self.epoch, name=checkpoint.name, fingerprint=weights)
+
+    def _seconds(self) -> float:
+        return self.before + time.monotonic() - self.began
+
+    def _tell(self, event: str, progress: Progress, **more: object) -> None:
+        self.run.say(
+            event, epoch=progress.epoch, epochs=progress.epochs, step=progress.step, steps=progress.steps,
+            losses=progress.losses, particles_per_second=round(progress.particles_per_second, 1),
+            eta_seconds=progress.eta_seconds, memory_gb=_memory(self.device), **more,
+        )  # fmt: skip
+
+    def _progress(self, losses: dict[str, float], size: int, message: str = "") -> Progress:
+        rate = self.rates.get(size, 0.0)
+        steps = self.steps_per_epoch * self.epochs
+        left = (steps - self.step) * self.batch
+        epoch = min(self.epoch + (0 if message else 1), self.epochs)
+        eta = left / rate if rate else None
+        return Progress(epoch, self.epochs, self.step, steps, losses, rate, eta, self.words, message)
+
+
+def _anchor(model: Harmony, inputs: Inputs, recipe: Recipe, device: str) -> None:
+    """Start the content code at the common factors of the invariants: what shells share is signal, the rest noise."""
+    import torch
+    from sklearn.decomposition import FactorAnalysis
+
+    values = inputs.invariants.astype(np.float64)
+    mean, deviation = values.mean(0), values.std(0)
+    deviation[deviation < 1e-9] = 1.0
+    scaled = np.clip((values - mean) / deviation, -6, 6)
+    dims = recipe.model.content_dims
+    anchor = np.zeros((values.shape[1], dims))
+    count = min(dims, values.shape[1], len(values) - 1)
+    factors = FactorAnalysis(count, random_state=recipe.training.seed, svd_method="lapack").fit(scaled)
+    weighted = factors.components_ / factors.noise_variance_
+    posterior = np.linalg.inv(np.eye(count) + weighted @ factors.components_.T)
+    linear = weighted.T @ posterior
+    anchor[:, :count] = linear / np.maximum((scaled @ linear).std(0), 1e-9)
+
+    def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float32).to(device)
+
+    model.anchor_content(tensor(mean), tensor(deviation), tensor(anchor))
+
+
+def _memory(device: str) -> float:
+    """Return the gigabytes in use: the GPU's, or the most this process has held."""
+    if device == "cuda":
+        import torch
+
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)

@@ -1,0 +1,273 @@
+"""ParticleSet to batches: boxes at the sizes a model trains on, scaled per tomogram, with their invariants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_disentangle.errors import InputError
+from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.invariants import shell_power, without_tomogram
+from napari_disentangle.io import require_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_disentangle.models.base import Batch
+    from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.recipe import Recipe
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+FEWEST = 8
+"""Particles below which nothing can be learned."""
+DEFAULT_BOX = 1.6
+"""Box over particle diameter, where nobody gave the diameter."""
+SPHERE = 1.1
+"""Diameter of the soft sphere over that of the particle."""
+_VOXELS_AT_ONCE = 2**23
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes that follow from the boxes and the recipe."""
+
+    box: int
+    """Voxels per edge of the boxes on disk."""
+    coarse: int
+    fine: int
+    """Voxels per edge of the two stages."""
+    voxel_size: float
+    """Of the boxes on disk, in A."""
+    sphere: float
+    """Radius of the soft sphere, as a fraction of the box's edge."""
+    max_shift: float
+    """Largest shift per axis, as a fraction of the box's edge."""
+
+    @property
+    def edge(self) -> float:
+        """Edge of the box, in A."""
+        return self.box * self.voxel_size
+
+
+def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
+    """Return the sizes that training will use.
+
+    Raises
+    ------
+    InputError
+        No boxes, no voxel size, images instead of volumes, boxes that are not cubic or too small, or a diameter larger
+        than the box.
+    """
+    volumes = require_boxes(particles)
+    assert particles.voxel_size is not None
+    if len(volumes.shape) != 4:
+        raise InputError(f"{particles.path} holds 2D images; {recipe.model.name} trains on 3D boxes here.")
+    if len(set(volumes.shape[1:])) != 1:
+        raise InputError(f"{particles.path}: its boxes are {volumes.shape[1:]} voxels, not cubes; extract cubes.")
+    box = volumes.shape[1]
+    coarse = recipe.training.coarse_size
+    if box < coarse:
+        raise InputError(
+            f"{particles.path}: boxes of {box} voxels are smaller than the {coarse} that training needs; extract larger ones, or give "
+            f"--set training.coarse_size={max(8, box // 8 * 8)}."
+        )
+    fine = max(coarse, min(box, recipe.training.fine_size) // 8 * 8)
+    edge = box * particles.voxel_size
+    diameter = recipe.pose.diameter or edge / DEFAULT_BOX
+    if diameter > edge:
+        raise InputError(
+            f"{particles.path}: a particle of {diameter:g} A does not fit into its box of {edge:g} A; correct --diameter or extract "
+            "larger boxes."
+        )
+    of_diameter = recipe.pose.max_shift
+    if of_diameter is None:
+        of_diameter = 0.25 if recipe.pose.mode == "free" else 0.1
+    return Geometry(
+        box=box, coarse=coarse, fine=fine, voxel_size=particles.voxel_size,
+        sphere=min(SPHERE * diameter / 2 / edge, 0.5), max_shift=min(of_diameter * diameter / edge, 0.5),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a training or an encoding reads, and the batches made of it."""
+
+    particles: ParticleSet
+    geometry: Geometry
+    coarse: NDArray[np.float32]
+    """(n, c, c, c), standardised, in memory."""
+    invariants: NDArray[np.float32]
+    """(n, m) log shell powers of the box and of the box inside the soft sphere."""
+    scale: NDArray[np.float32]
+    """(n, 2) mean and standard deviation of the background that each particle's box was standardised by."""
+    rotations: NDArray[np.float32]
+    """(n, 3, 3) imported pose, or the identity."""
+    shifts: NDArray[np.float32]
+    """(n, 3) imported offset, as a fraction of the box's edge."""
+    tilts: NDArray[np.float32] | None
+    """(n, 2) in degrees."""
+    frames: NDArray[np.float32] | None
+    """(n, 3, 3) box to tomogram."""
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+    def batch(self, rows: Ints, size: int, device: str) -> Batch:
+        """Return the particles of `rows` at `size` voxels per edge, on a device."""
+        import torch
+
+        from napari_disentangle.models.base import Batch
+
+        if size == self.geometry.coarse:
+            volumes = self.coarse[rows]
+        else:
+            volumes = _cropped(self.particles, rows, size)
+            mean, deviation = self.scale[rows].T[:, :, None, None, None]
+            volumes = (volumes - mean) / deviation
+
+        def tensor(values: NDArray[np.float32] | None) -> torch.Tensor | None:
+            return None if values is None else torch.as_tensor(values[rows]).to(device)
+
+        return Batch(
+            volumes=torch.as_tensor(volumes).to(device),
+            invariants=torch.as_tensor(self.invariants[rows]).to(device),
+            rotations=torch.as_tensor(self.rotations[rows]).to(device),
+            shifts=torch.as_tensor(self.shifts[rows]).to(device),
+            tilts=tensor(self.tilts),
+            frames=tensor(self.frames),
+        )
+
+
+def read_inputs(
+    particles: ParticleSet, recipe: Recipe, *, progress: Callable[[int, int], None] | None = None
+) -> Inputs:
+    """Read all particles once, scale them and take their invariants.
+
+    Boxes are standardised by the mean and standard deviation of the voxels outside the soft sphere, over all boxes of a
+    tomogram: never each box by itself, which would make the molecule's size unreadable.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    recipe : Recipe
+    progress : callable, optional
+        Called with (particles read, of).
+
+    Raises
+    ------
+    InputError
+        As `geometry_of` and `imported_pose`; or too few particles; voxels that are NaN or boxes that are constant
+        (which particles is said).
+    """
+    geometry = geometry_of(particles, recipe)
+    if len(particles) < FEWEST:
+        raise InputError(f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}.")
+    rotations, shifts = imported_pose(particles, recipe, geometry)
+    ranges = particles.tilt_ranges() if recipe.model.wedge else None
+    n, m = len(particles), geometry.fine
+    sphere = _sphere(m, geometry.sphere * m)
+    outside = sphere == 0
+    coarse = np.empty((n, *(geometry.coarse,) * 3), np.float32)
+    powers: list[Floats] = []
+    background = np.empty((n, 2))
+    step = max(1, _VOXELS_AT_ONCE // geometry.box**3)
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        volumes = _cropped(particles, rows, m)
+        broken = ~np.isfinite(volumes).all((1, 2, 3)) | (np.ptp(volumes.reshape(len(rows), -1), 1) == 0)
+        if broken.any():
+            listed = ", ".join(str(i) for i in particles.ids[rows[broken]][:5])
+            raise InputError(
+                f"{particles.path}: particle {listed} (counted from 0) has NaN or infinite voxels, or is constant; take it out of the "
+                "list and start again."
+            )
+        edge = volumes[:, outside] if outside.any() else volumes.reshape(len(rows), -1)
+        background[rows] = np.stack([edge.mean(1, dtype=np.float64), edge.var(1, dtype=np.float64)], 1)
+        coarse[rows] = volumes if geometry.coarse == m else fourier_crop(volumes, geometry.coarse)
+        level = background[rows, 0].astype(np.float32)[:, None, None, None]
+        tilts = None if ranges is None else ranges[rows]
+        frames = None if particles.frames is None else particles.frames[rows]
+        powers.append(
+            np.concatenate(
+                [shell_power(v, tilt_ranges=tilts, frames=frames) for v in (volumes, (volumes - level) * sphere)], 1
+            )
+        )
+        if progress is not None:
+            progress(int(rows[-1]) + 1, n)
+    scale = _scales(background, particles.tomogram)
+    coarse -= scale[:, 0, None, None, None]
+    coarse /= scale[:, 1, None, None, None]
+    features = np.concatenate(powers) - 2 * np.log(scale[:, 1:])
+    return Inputs(
+        particles=particles,
+        geometry=geometry,
+        coarse=coarse,
+        invariants=without_tomogram(features, particles.tomogram).astype(np.float32),
+        scale=scale.astype(np.float32),
+        rotations=rotations,
+        shifts=shifts,
+        tilts=None if ranges is None else ranges.astype(np.float32),
+        frames=None if ranges is None or particles.frames is None else particles.frames.astype(np.float32),
+    )
+
+
+def imported_pose(
+    particles: ParticleSet, recipe: Recipe, geometry: Geometry
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return rotations (n, 3, 3) and shifts (n, 3), fractions of the edge, that a model starts from.
+
+    Raises
+    ------
+    InputError
+        The pose mode needs poses or priors that the list does not have.
+    """
+    n, mode = len(particles), recipe.pose.mode
+    rotations, shifts = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
+    if mode in ("local", "fixed"):
+        if particles.pose is None:
+            raise InputError(f"{particles.path} has no poses, which --pose {mode} needs; choose --pose free.")
+        rotations, shifts = particles.pose.rotations, particles.pose.offsets / geometry.edge
+    elif mode == "prior":
+        from napari_disentangle.geometry import euler_to_matrix
+
+        if particles.prior is None:
+            raise InputError(
+                f"{particles.path} has no tilt and psi priors, which --pose prior needs; choose --pose free."
+            )
+        rotations = euler_to_matrix(np.concatenate([np.zeros((n, 1)), particles.prior], 1))
+        shifts = shifts if particles.pose is None else particles.pose.offsets / geometry.edge
+    return rotations.astype(np.float32), shifts.astype(np.float32)
+
+
+def _scales(background: Floats, tomogram: Ints | None) -> Floats:
+    """Return (n, 2) mean and standard deviation of each particle's tomogram; of all where it has fewer than 8."""
+
+    def pooled(rows: NDArray[np.bool_]) -> tuple[float, float]:
+        mean = background[rows, 0].mean()
+        return mean, float(np.sqrt(background[rows, 1].mean() + background[rows, 0].var()))
+
+    result = np.tile(pooled(np.ones(len(background), np.bool_)), (len(background), 1))
+    if tomogram is not None:
+        for k in np.unique(tomogram):
+            rows = tomogram == k
+            if rows.sum() >= FEWEST:
+                result[rows] = pooled(rows)
+    return result
+
+
+def _cropped(particles: ParticleSet, rows: Ints, size: int) -> NDArray[np.float32]:
+    assert particles.volumes is not None
+    volumes = particles.volumes.read(rows)
+    return volumes if volumes.shape[-1] == size else fourier_crop(volumes, size)
+
+
+def _sphere(n: int, radius: float) -> NDArray[np.float32]:
+    axis = np.arange(n) - n // 2
+    distance = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    return np.clip((radius + 1.5 - distance) / 3, 0, 1).astype(np.float32)

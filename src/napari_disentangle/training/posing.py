@@ -1,0 +1,187 @@
+"""Poses by search: each group of like particles is aligned to its own average, over all rotations.
+
+A network that regresses poses needs far more particles than a tomogram holds; a search against the emerging average
+does not. The groups come from the content code, their averages are registered to one another where they are alike, so
+that neighbouring groups share a canonical frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_disentangle.averaging import average, match_volume, pose_to
+from napari_disentangle.clustering import cluster, suggest_count
+from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.geometry import align_volumes
+from napari_disentangle.particles import Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.recipe import Recipe
+    from napari_disentangle.training.inputs import Geometry
+
+MOST_GROUPS = 6
+FEWEST = 20
+"""Particles of a group below which it is not worth its own reference."""
+ALIKE = 0.8
+"""Correlation of two averages from which they are taken for the same molecule in another frame."""
+
+
+@dataclass(frozen=True)
+class FoundPoses:
+    """What a search found."""
+
+    pose: Pose
+    """(n,)."""
+    group: NDArray[np.int64]
+    """(n,) the group each particle was aligned with."""
+
+    def save(self, path: Path) -> None:
+        """Write, whole or not at all."""
+        part = path.with_name(f".{path.stem}.part.npz")
+        np.savez(
+            part, schema_version=np.array(1), rotations=self.pose.rotations, offsets=self.pose.offsets, group=self.group
+        )
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> FoundPoses:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(Pose(stored["rotations"], stored["offsets"]), stored["group"])
+
+
+def find_poses(
+    particles: ParticleSet, content: NDArray[np.float32], given: Pose | None, geometry: Geometry, recipe: Recipe,
+    *, device: str, progress: Callable[[str, float], None],
+) -> FoundPoses:  # fmt: skip
+    """Group particles by content and search the pose of each against its group's average.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    content : (n, c)
+    given : Pose, optional
+        Imported poses, searched about when the recipe's mode is "local".
+    geometry : Geometry
+    recipe : Recipe
+    device : str
+    progress : callable
+        Told (what is done, fraction).
+
+    Returns
+    -------
+    FoundPoses
+    """
+    count = suggest_count(content, most=min(MOST_GROUPS, max(1, len(content) // (2 * FEWEST))))
+    group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
+    group = _without_small(group, content)
+    rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
+    averages: list[NDArray[np.float32]] = []
+    labels = np.unique(group)
+    for done, label in enumerate(labels):
+        rows = np.flatnonzero(group == label)
+        name = f"poses of group {done + 1} of {len(labels)} ({len(rows)} particles)"
+        found = average(
+            particles.subset(rows),
+            given.subset(rows) if given is not None and recipe.pose.mode == "local" else None,
+            diameter=recipe.pose.diameter,
+            max_shift=geometry.max_shift * geometry.edge,
+            mode="local" if recipe.pose.mode == "local" else "free",
+            rounds=1,
+            starts=1,
+            seed=recipe.training.seed,
+            device=device,
+            progress=lambda _, part, done=done, name=name: progress(name, (done + part) / len(labels)),
+        )
+        volume = fourier_crop(found.volume, geometry.fine)
+        turn, move = np.eye(3), np.zeros(3)
+        if recipe.pose.mode == "free":
+            volume, turn, move = _into_known_frame(volume, averages, geometry)
+            averages.append(volume)
+        # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
+        rotations[rows] = found.pose.rotations @ turn
+        offsets[rows] = found.pose.offsets + found.pose.rotations @ move
+    return FoundPoses(Pose(rotations, offsets), group)
+
+
+def poses_like(
+    known: ParticleSet, known_content: NDArray[np.float32], found: FoundPoses, particles: ParticleSet,
+    content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str,
+) -> Pose:  # fmt: skip
+    """Search poses of new particles, each against the average of the group whose content is nearest.
+
+    Parameters
+    ----------
+    known, known_content, found
+        (n,) particles of the run, their content (n, c) and what the search found.
+    particles, content
+        (m,) new particles and their content (m, c).
+    geometry, recipe, device
+        As `find_poses`.
+
+    Returns
+    -------
+    Pose
+        (m,).
+    """
+    labels = np.unique(found.group)
+    centres = np.stack([known_content[found.group == k].mean(0) for k in labels])
+    nearest = np.linalg.norm(content[:, None] - centres, axis=2).argmin(1)
+    rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
+    for k in np.unique(nearest):
+        members, rows = np.flatnonzero(found.group == labels[k]), np.flatnonzero(nearest == k)
+        reference = average(
+            known.subset(members), found.pose.subset(members), diameter=recipe.pose.diameter, mode="fixed", device=device
+        )
+        pose = pose_to(
+            particles.subset(rows), reference.volume, diameter=recipe.pose.diameter,
+            max_shift=geometry.max_shift * geometry.edge, seed=recipe.training.seed, device=device,
+        )  # fmt: skip
+        rotations[rows], offsets[rows] = pose.rotations, pose.offsets
+    return Pose(rotations, offsets)
+
+
+def _into_known_frame(
+    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Move an average into the frame of the earlier one most like it, if any is; volumes (n, n, n) at the fine size.
+
+    Returns
+    -------
+    volume, rotation (3, 3), shift (3,) in A
+        The moved volume is the volume sampled at ``rotation x + shift``.
+    """
+    import torch
+
+    n = geometry.fine
+    matches = [match_volume(volume, other, radius=geometry.sphere * n) for other in others]
+    best = max(matches, key=lambda match: match.correlation, default=None)
+    if best is None or best.correlation < ALIKE:
+        return volume, np.eye(3), np.zeros(3)
+    turn, shift = (torch.as_tensor(a[None], dtype=torch.float32) for a in (best.rotation, best.shift))
+    moved = align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
+    return moved, best.rotation, best.shift * geometry.edge / n
+
+
+def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Put groups that are too small to align with the nearest of the others."""
+    labels, counts = np.unique(group, return_counts=True)
+    large = labels[counts >= FEWEST]
+    if not len(large):
+        return np.zeros_like(group)
+    centres = np.stack([content[group == k].mean(0) for k in large])
+    result = group.copy()
+    for k in np.setdiff1d(labels, large):
+        rows = group == k
+        nearest = np.linalg.norm(content[rows][:, None] - centres, axis=2).argmin(1)
+        result[rows] = large[nearest]
+    return result
