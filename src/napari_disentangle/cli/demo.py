@@ -1,0 +1,33 @@
+"""The demo command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_disentangle.cli import progress
+from napari_disentangle.cli.arguments import Device, Overwrite
+
+
+def demo(*, out: Path = Path("demo-output"), device: Device = "auto", overwrite: Overwrite = False) -> None:
+    """Run the whole path on the packaged sample, in under three minutes, and write a report with pictures.
+
+    Parameters
+    ----------
+    out
+        Folder to write.
+    """
+    from napari_disentangle.demo import next_commands, run_demo
+    from napari_disentangle.training import fit
+
+    made = run_demo(
+        out,
+        train=lambda run: progress.follow(run, fit(run, device=device)),
+        tell=lambda line: progress.tell([line]),
+        overwrite=overwrite,
+    )
+    print("\nDone. What there is, and where:")
+    for what, path in [*made.places(), ("run folder", made.run)]:
+        print(f"  {path.absolute()}  ({what})")
+    print("\nTo go on:")
+    for command in next_commands(made):
+        print(f"  {command}")
