@@ -197,13 +197,20 @@ def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None =
         Not trained yet, or as `metrics.evaluate_codes`.
     """
     from napari_disentangle.invariants import invariants
-    from napari_disentangle.metrics import evaluate_codes
+    from napari_disentangle.metrics import evaluate_codes, informativeness
+    from napari_disentangle.training.informativeness import reconstruction_errors
 
     codes, particles = run.codes(), run.particles()
-    return evaluate_codes(
+    scores = evaluate_codes(
         codes.ids, codes.content, codes.transform, codes.pose, truth, voxel_size=particles.voxel_size,
         invariants=invariants(particles.subset(particles.rows_of(codes.ids))), symmetry=symmetry,
     )  # fmt: skip
+    errors = reconstruction_errors(run)
+    informative = {
+        "content": informativeness(errors.own, errors.content_permuted),
+        "transformation": informativeness(errors.own, errors.transform_permuted),
+    }
+    return scores.model_copy(update={"informativeness": informative})
 
 
 def evaluate_averages(run: Run, truth: Truth, maps: Path, *, device: str = "cpu") -> list[AverageEvaluation]:

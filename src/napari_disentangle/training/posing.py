@@ -140,7 +140,11 @@ def poses_like(
     for k in np.unique(nearest):
         members, rows = np.flatnonzero(found.group == labels[k]), np.flatnonzero(nearest == k)
         reference = average(
-            known.subset(members), found.pose.subset(members), diameter=recipe.pose.diameter, mode="fixed", device=device
+            known.subset(members),
+            found.pose.subset(members),
+            diameter=recipe.pose.diameter,
+            mode="fixed",
+            device=device,
         )
         pose = pose_to(
             particles.subset(rows), reference.volume, diameter=recipe.pose.diameter,
