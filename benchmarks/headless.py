@@ -3,10 +3,10 @@
     python benchmarks/headless.py MAPS OUT [--rows trio-0.1 ...] [--seeds 0 1 2] [--averages trio-0.1]
         [--simulator ../shared/tools/simulate.py]
 
-MAPS is a folder with the map folders ``trio`` and ``five``. Every run is made by the command line with default settings, as a
-user would; the time is that of `train` alone, as a whole process. Rows that OUT/results.jsonl has are not run again.
-With --averages, the clusters of a row (as many as identities) are averaged and compared with the mean maps, beside the
-unaligned average and the one at the true poses.
+MAPS is a folder with the map folders ``trio`` and ``five``. Every run is made by the command line with default
+settings, as a user would; the time is that of `train` alone, as a whole process. Rows that OUT/results.jsonl has are
+not run again. With --averages, the clusters of a row (as many as identities) are averaged and compared with the mean
+maps, beside the unaligned average and the one at the true poses.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TINY = (
     "training.coarse_size=8", "training.fine_size=16", "training.epochs=2", "training.fine_epochs=1", "training.batch_size=8",
-    "training.checkpoint_every=1", "model.content_dims=3", "pose.search=false",
+    "training.checkpoint_every=1", "model.content_dims=3", "pose.mode=free", "pose.search=false",
 )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def run_demo(out: Path, *, train: Callable[[Run], None], tell: Callable[[str], N
     groups = cluster_run(run, k=GROUPS, name=NAME)
     for group in groups:
         tell(f"Averaging {group.name}, {len(group)} particles")
-        average_selection(run, group, mode="local", rounds=1)
+        average_selection(run, group, rounds=1, starts=1)
     export_selection(run, groups[0], made.exported)
     tell("Comparing with the truth, which a real project does not have")
     truth = read_truth(sample.stack_truth)

@@ -132,12 +132,15 @@ def average_selection(
     *,
     mode: Mode | None = None,
     rounds: int = 3,
+    starts: int = 3,
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> AverageRecord:
     """Average a selection, starting from the poses that the run learned, and write the folder of it.
+
+    The decoded volume of the mean content is turned into the frame of the average, so that they can be compared.
 
     Parameters
     ----------
@@ -148,7 +151,7 @@ def average_selection(
         Folder to write; default the run's own, where an earlier average is replaced.
     mode : {"free", "local", "fixed"}, optional
         As in `averaging.average`; default as the run was trained, "local" for poses that it knew a part of.
-    rounds, seed, device, progress
+    rounds, starts, seed, device, progress
         As in `averaging.average`.
     overwrite : bool
         Replace an earlier average in `out`.
@@ -158,7 +161,7 @@ def average_selection(
     InputError
         Not trained yet, too few particles, or `out` exists or cannot be written.
     """
-    from napari_disentangle.averaging import average
+    from napari_disentangle.averaging import average, onto
     from napari_disentangle.export.average import RECORD, write_average
     from napari_disentangle.training import decode
 
@@ -172,12 +175,14 @@ def average_selection(
     chosen = mode or trained[run.recipe.pose.mode]
     found = average(
         particles.subset(particles.rows_of(codes.ids[at])), None if codes.pose is None else codes.pose.subset(at),
-        diameter=run.recipe.pose.diameter, mode=chosen, rounds=rounds, seed=seed, device=device, progress=progress,
+        diameter=run.recipe.pose.diameter, mode=chosen, rounds=rounds, starts=starts,
+        seed=seed, device=device, progress=progress,
     )  # fmt: skip
     decoded, size = decode(run, codes.content[at].mean(0, keepdims=True), device=device)
-    return write_average(
-        found, decoded[0], size, folder, selection.name, chosen, codes.fingerprint, overwrite=overwrite
+    beside = onto(
+        decoded[0], found.volume, radius=0.55 * (run.recipe.pose.diameter or decoded.shape[-1] * size / 1.6) / size
     )
+    return write_average(found, beside, size, folder, selection.name, chosen, codes.fingerprint, overwrite=overwrite)
 
 
 def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None = None) -> Evaluation:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from molecules import molecule, place
 
-from napari_disentangle.averaging.match import match_volume, shift_grid, sphere
+from napari_disentangle.averaging.match import match_volume, onto, shift_grid, sphere
 from napari_disentangle.geometry import geodesic_angle, random_rotations
 
 
@@ -50,3 +50,11 @@ def test_shifts_are_within_reach_nearest_first() -> None:
     assert len(shifts) == 19
     assert shifts[0].tolist() == [0, 0, 0]
     assert np.linalg.norm(shifts, axis=1).max() <= 1.5
+
+
+def test_a_volume_is_moved_onto_another() -> None:
+    moved = place(molecule(), random_rotations(1, np.random.default_rng(4)), np.array([[1.0, 0.5, -1.0]]))[0]
+    inside = sphere(20, 8) > 0
+    back = onto(moved, molecule(), radius=8)
+    assert np.corrcoef(moved[inside], molecule()[inside])[0, 1] < 0.9
+    assert np.corrcoef(back[inside], molecule()[inside])[0, 1] > 0.97

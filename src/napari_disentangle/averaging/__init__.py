@@ -3,7 +3,7 @@
 from napari_disentangle.averaging.align import Average, average, pose_to
 from napari_disentangle.averaging.evaluate import AverageEvaluation, evaluate_average
 from napari_disentangle.averaging.fsc import fsc, resolution
-from napari_disentangle.averaging.match import Match, match_volume
+from napari_disentangle.averaging.match import Match, match_volume, onto
 
 __all__ = [
     "Average",
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate_average",
     "fsc",
     "match_volume",
+    "onto",
     "pose_to",
     "resolution",
 ]

@@ -86,6 +86,26 @@ def match_volume(
     return _polish(volume, reference, radius, rotation, -rotation @ shifts[k].double().numpy())
 
 
+def onto(volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius: float) -> NDArray[np.float32]:
+    """Return `volume` (n, n, n) moved by the rigid motion under which it is most like `reference`.
+
+    Parameters
+    ----------
+    volume : (n, n, n)
+    reference : (m, m, m)
+        Of the same box; resampled where m is not n.
+    radius : float
+        Of the sphere that is compared, in voxels of `volume`.
+    """
+    import torch
+
+    n = volume.shape[-1]
+    target = reference if reference.shape[-1] == n else fourier_crop(reference, n)
+    match = match_volume(volume, target, radius=radius)
+    turn, shift = (torch.as_tensor(a[None], dtype=torch.float32) for a in (match.rotation, match.shift))
+    return align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
+
+
 def _global_search(volume: Tensor, reference: Tensor, radius: float, max_shift: float) -> tuple[Tensor, Tensor]:
     """Return rotations (k, 3, 3) and shifts (k, 3) of the best correlations, no two within 20 degrees."""
     import torch

@@ -121,12 +121,13 @@ def encode_particles(
         Not trained yet, or boxes of another size or voxel size than the run's.
     """
     model, geometry, weights = load_model(run, device=device)
-    inputs = read_inputs(particles, run.recipe, progress=progress)
-    if not np.isclose(inputs.geometry.edge, geometry.edge, rtol=0.01) or inputs.geometry.fine != geometry.fine:
+    theirs = geometry_of(particles, run.recipe)
+    if not np.isclose(theirs.edge, geometry.edge, rtol=0.01) or theirs.fine != geometry.fine:
         raise InputError(
-            f"{particles.path}: boxes of {inputs.geometry.edge:.0f} A ({inputs.geometry.box} voxels) do not fit {run.path}, which was "
+            f"{particles.path}: boxes of {theirs.edge:.0f} A ({theirs.box} voxels) do not fit {run.path}, which was "
             f"trained on {geometry.edge:.0f} A ({geometry.box} voxels); extract them in the same way."
         )
+    inputs = read_inputs(particles, run.recipe, progress=progress)
     own = run.codes()
     codes = codes_of(model, inputs, device=device, epoch=own.epoch, fingerprint=weights)
     if not run.poses_path.is_file():
@@ -149,7 +150,8 @@ def decode(run: Run, content: ArrayLike, *, device: str = "cpu") -> tuple[NDArra
     Returns
     -------
     volumes : (b, n, n, n)
-        In the model's canonical pose, in units of the background's standard deviation.
+        In the model's canonical pose, in units of the background's standard deviation; 0 outside the soft sphere, where
+        nothing was learned.
     voxel_size : float
         In A.
     """
@@ -160,4 +162,5 @@ def decode(run: Run, content: ArrayLike, *, device: str = "cpu") -> tuple[NDArra
     size = geometry.fine if recipe.fine_epochs else geometry.coarse
     with torch.no_grad():
         volumes = model.decode(torch.as_tensor(np.asarray(content, dtype=np.float32)).to(device), size)
+        volumes = volumes * model.get_buffer(f"sphere_{size}")
     return volumes.cpu().numpy(), geometry.edge / size

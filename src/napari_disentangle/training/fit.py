@@ -51,6 +51,14 @@ class Progress:
     """Something worth a line; empty for an ordinary step."""
 
 
+_POSES = {
+    "free": "poses: any; none was imported, or they are not to be used",
+    "local": "poses: within {cone} degrees of the imported ones (--pose free tries all)",
+    "fixed": "poses: the imported ones, unchanged",
+    "prior": "poses: imported tilt and psi, any rot",
+}
+
+
 class _StopAskedError(Exception):
     """The user asked for a stop in the middle of a search."""
 
@@ -103,6 +111,9 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     recipe = run.recipe
     settings = recipe.training
     particles = run.particles()
+    poses = _POSES[recipe.pose.mode].format(cone=f"{recipe.pose.cone:g}")
+    run.say("notice", message=poses)
+    yield Progress(0, 0, 0, 0, {}, 0.0, None, words, poses)
     if settings.batch_size > len(particles):
         notice = f"batches of {settings.batch_size} shrink to the {len(particles)} particles there are"
         run.say("notice", message=notice)
@@ -184,7 +195,7 @@ class _Loop:
                     self._tell("progress", progress)
                 yield progress
             self.epoch += 1
-            self._tell("epoch", self._progress(sums, size), size=size, aligned_energy=float(np.mean(energies)))
+            self._tell("epoch", self._progress(sums, size, "epoch"), size=size, aligned_energy=float(np.mean(energies)))
             yield self._progress(sums, size, f"epoch {self.epoch} of {self.epochs} at {size} voxels")
             self._check_collapse(float(np.mean(energies)))
             if self.epoch % self.settings.checkpoint_every == 0 and self.epoch < self.epochs:

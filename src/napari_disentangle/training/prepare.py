@@ -40,7 +40,7 @@ def prepare(
     preset : str
         See `Recipe.preset`.
     settings : iterable of str
-        ``section.key=value``, over the preset.
+        ``section.key=value``, over the preset. Without ``pose.mode``, poses that were imported are kept locally.
     selection : str, optional
         Train only on this selection of the run `particles`.
     reading : mapping, optional
@@ -53,6 +53,7 @@ def prepare(
     InputError
         Whatever is wrong with the files, the settings or the place; nothing is written then.
     """
+    settings = list(settings)
     recipe = Recipe.preset(preset).with_settings(settings)
     given = dict(reading or {})
     if selection is not None:
@@ -73,6 +74,8 @@ def prepare(
             sha256=sha256_of(chosen.text),
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
+    if chosen.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
+        recipe = recipe.with_settings(["pose.mode=local"])
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
     if len(chosen) < FEWEST:
         raise InputError(f"{particles} has {len(chosen)} particles; training needs at least {FEWEST}.")

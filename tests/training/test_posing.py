@@ -1,0 +1,80 @@
+"""Poses by search: right up to one rigid motion, one frame for groups that are alike, and for new particles too."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from napari_disentangle.io import read_particles
+from napari_disentangle.metrics import align_frame, read_truth
+from napari_disentangle.recipe import Recipe
+from napari_disentangle.sample import MAPS
+from napari_disentangle.simulate import simulate_stack
+from napari_disentangle.training import prepare
+from napari_disentangle.training.inputs import geometry_of
+from napari_disentangle.training.posing import FoundPoses, find_poses, poses_like
+
+KNOWN = 120
+SYMMETRY = "C3:z"
+"""Of the spike at this resolution."""
+
+
+@pytest.fixture(scope="module")
+def spikes(tmp_path_factory):
+    """150 boxes of one molecule at random poses, SNR 1, their true rotations, and contents that make two groups."""
+    folder = tmp_path_factory.mktemp("spikes")
+    (folder / "maps").mkdir()
+    shutil.copy(MAPS / "spike_6vyb.mrc", folder / "maps")
+    done = simulate_stack(folder / "maps", folder / "stack", per=150, snr=1.0, seed=5)
+    content = np.random.default_rng(0).normal(0, 0.1, (150, 2)).astype(np.float32)
+    content[::2] += 5
+    return read_particles(done.particles), read_truth(done.truth).rotations, content
+
+
+@pytest.fixture(scope="module")
+def found(spikes):
+    particles, _, content = spikes
+    first, recipe = np.arange(KNOWN), Recipe()
+    geometry = geometry_of(particles, recipe)
+    told: list[str] = []
+    poses = find_poses(
+        particles.subset(first), content[:KNOWN], None, geometry, recipe,
+        device="cpu", progress=lambda *what: told.append(what[0]),
+    )  # fmt: skip
+    assert told[0].startswith("poses of group 1 of 2 (60 particles)")
+    return poses
+
+
+def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
+    errors = align_frame(found.pose.rotations, spikes[1][:KNOWN], SYMMETRY).errors
+    assert len(np.unique(found.group)) == 2
+    assert np.median(errors) < 10
+    assert (errors < 20).mean() > 0.9
+
+
+def test_new_particles_are_posed_in_the_same_frame(spikes, found):
+    particles, truth, content = spikes
+    rest, recipe = np.arange(KNOWN, 150), Recipe()
+    pose = poses_like(
+        particles.subset(np.arange(KNOWN)), content[:KNOWN], found, particles.subset(rest), content[rest],
+        geometry_of(particles, recipe), recipe, device="cpu",
+    )  # fmt: skip
+    together = np.concatenate([found.pose.rotations, pose.rotations])
+    errors = align_frame(together, truth, SYMMETRY).errors[KNOWN:]
+    assert np.median(errors) < 12
+    assert (errors < 25).mean() > 0.9
+
+
+def test_found_poses_come_back_from_disk(found, tmp_path):
+    found.save(tmp_path / "poses.npz")
+    again = FoundPoses.load(tmp_path / "poses.npz")
+    np.testing.assert_array_equal(again.pose.rotations, found.pose.rotations)
+    np.testing.assert_array_equal(again.pose.offsets, found.pose.offsets)
+    np.testing.assert_array_equal(again.group, found.group)
+
+
+def test_imported_poses_are_kept_locally_unless_told_otherwise(tiny_stack, tmp_path):
+    assert prepare(tiny_stack, tmp_path / "a").recipe.pose.mode == "local"
+    assert prepare(tiny_stack, tmp_path / "b", settings=["pose.mode=free"]).recipe.pose.mode == "free"
