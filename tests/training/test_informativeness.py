@@ -8,7 +8,7 @@ from napari_disentangle.training.informativeness import reconstruction_errors
 
 
 def test_permuting_what_the_decoder_heeds_costs(tiny_stack, tiny, tmp_path):
-    """At the true poses and a high SNR the decoder learns what the molecules look like: pose and content both matter."""
+    """At the true poses and a high SNR the decoder learns what molecules look like: pose and content both matter."""
     settings = [
         *tiny,
         "pose.mode=fixed",
