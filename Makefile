@@ -38,7 +38,7 @@ lint: install
 	$(BIN)/npe2 validate napari-disentangle
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 format: install
 	$(BIN)/ruff check --fix .

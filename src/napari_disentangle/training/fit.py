@@ -52,7 +52,6 @@ class Progress:
 
 
 _POSES = {
-    "free": "poses: any; none was imported, or they are not to be used",
     "local": "poses: within {cone} degrees of the imported ones (--pose free tries all)",
     "fixed": "poses: the imported ones, unchanged",
     "prior": "poses: imported tilt and psi, any rot",
@@ -111,13 +110,16 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     recipe = run.recipe
     settings = recipe.training
     particles = run.particles()
-    poses = _POSES[recipe.pose.mode].format(cone=f"{recipe.pose.cone:g}")
-    run.say("notice", message=poses)
-    yield Progress(0, 0, 0, 0, {}, 0.0, None, words, poses)
+    epochs = settings.epochs + settings.fine_epochs
+    steps = -(-len(particles) // min(settings.batch_size, len(particles))) * epochs
+    notices: list[str] = []
+    if recipe.pose.mode in _POSES:
+        notices.append(_POSES[recipe.pose.mode].format(cone=f"{recipe.pose.cone:g}"))
     if settings.batch_size > len(particles):
-        notice = f"batches of {settings.batch_size} shrink to the {len(particles)} particles there are"
+        notices.append(f"batches of {settings.batch_size} shrink to the {len(particles)} particles there are")
+    for notice in notices:
         run.say("notice", message=notice)
-        yield Progress(0, 0, 0, 0, {}, 0.0, None, words, notice)
+        yield Progress(0, epochs, 0, steps, {}, 0.0, None, words, notice)
 
     def reading(_done: int, _count: int) -> None:
         lock.beat()
