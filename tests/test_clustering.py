@@ -96,3 +96,11 @@ def test_as_many_clusters_are_suggested_as_there_are_blobs() -> None:
     assert suggest_count(codes, most=7) == 4
     assert suggest_count(codes, most=2) <= 2
     assert suggest_count(codes[:1], most=7) == 1
+
+
+def test_more_particles_than_are_fitted_are_all_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, truth = groups()
+    monkeypatch.setattr("napari_disentangle.clustering.MOST", 100)
+    labels = cluster(codes, k=3)
+    assert len(labels) == len(truth)
+    assert adjusted_rand_score(truth, labels) == 1

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 RESTARTS = 10
+MOST = 10_000
+"""Particles that a mixture is fitted to; where there are more, a random choice of them, and all are assigned."""
 MOST_CORRELATED = 4
 """Dimensions up to which a cluster has a full covariance."""
 
@@ -136,10 +138,11 @@ def _fitted(x: Floats, k: int, seed: int, restarts: int = RESTARTS) -> tuple[Flo
         GaussianMixture(k, n_init=restarts, init_params=start, random_state=seed, **settings)
         for start in ("kmeans", "random_from_data")
     ]
+    some = x if len(x) <= MOST else x[np.random.default_rng(seed).choice(len(x), MOST, replace=False)]
     for model in tried:
-        _quietly(model.fit, x)
+        _quietly(model.fit, some)
     model = max(tried, key=lambda one: float(one.lower_bound_))
-    return np.asarray(model.predict_proba(x)), float(model.bic(x))
+    return np.asarray(model.predict_proba(x)), float(model.bic(some))
 
 
 def _kmeans(x: Floats, k: int, seed: int) -> Ints:

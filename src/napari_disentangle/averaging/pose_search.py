@@ -183,6 +183,7 @@ class PoseSearch:
         count = len(self.particles)
         rotations, shifts = np.zeros((count, 3, 3)), np.zeros((count, 3))
         for part in np.array_split(np.arange(count), max(1, int(np.ceil(count / MOST)))):
+            self.tell("posing all", 0.45)
             some = self._load(part, resolving, around)[0]
             grid, turned, allowed = self._grid(some, part, 15.0, anchor, some.step if beside else None, rng)
             half = self.tensor(self.half[part])

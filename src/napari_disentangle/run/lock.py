@@ -14,7 +14,7 @@ from napari_disentangle.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-STALE_AFTER = 120.0
+STALE_AFTER = 1800.0
 """Seconds without a heartbeat after which another host's lock counts as left behind."""
 STALE_HERE = 3600.0
 """The same on this host, where the process can be seen: after a restart its number may belong to another one."""
