@@ -99,6 +99,17 @@ class TestWhatItTells:
         assert (codes.content.shape, codes.transform.shape) == ((30, 3), (30, 12))
         assert codes.fingerprint == run.fingerprint() == run.events()[-2]["fingerprint"]
 
+    def test_the_map_of_invariants_is_there_before_the_first_step(self, make):
+        run = make("run")
+        steps = fit(run, device="cpu")
+        next(steps)
+        found = run.embedding("invariants", "pca")
+        assert run.checkpoint() is None
+        assert found is not None
+        assert found.coordinates.shape == (30, 2)
+        assert found.coordinates.std(0).min() > 0
+        steps.close()
+
     def test_an_epochs_losses_are_the_means_over_its_particles(self, make):
         told = drain(make("run"))
         first = [p.losses["total"] for p in told[:4]]

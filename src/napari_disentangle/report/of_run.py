@@ -129,7 +129,7 @@ def _averages(run: Run, names: list[str]) -> list[Section]:
         pictures = figures.average({"average": stored.volume, "decoded": stored.decoded}, stored.frequency, stored.fsc)
         caption = (
             f"{stored.record.count} particles; {stored.record.resolution_in_words()}. The FSC tells how well the average can be "
-            "repeated, not that it is right. Decoded: the model's own idea of this group, in the model's own orientation."
+            "repeated, not that it is right. Decoded: the model's own idea of this group, turned onto the average."
         )
         stale = stored.record.fingerprint != run.fingerprint()
         section = Section(f"Average of {name}" + (" (of an earlier training)" if stale else ""))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_disentangle.embedding import embed
 from napari_disentangle.errors import InputError
+from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.encoding import codes_of, model_for
@@ -125,6 +127,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
         lock.beat()
 
     inputs = read_inputs(particles, recipe, progress=reading)
+    _map_invariants(run, inputs)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     model = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], len(inputs)).to(device)
@@ -325,6 +328,14 @@ class _Loop:
         epoch = min(self.epoch + (0 if message else 1), self.epochs)
         eta = left / rate if rate else None
         return Progress(epoch, self.epochs, self.step, steps, losses, rate, eta, self.words, message)
+
+
+def _map_invariants(run: Run, inputs: Inputs) -> None:
+    """Keep the map that needs no training, so that there is something to look at from the first second."""
+    power = inputs.invariants[:, : inputs.invariants.shape[1] // 2].astype(np.float64)  # of the whole box
+    spread = power.std(0)
+    standardised = (power - power.mean(0)) / np.where(spread > 0, spread, 1.0)
+    run.save_embedding(Embedding("invariants", "pca", inputs.particles.ids, embed(standardised, method="pca"), ""))
 
 
 def _anchor(model: Harmony, inputs: Inputs, recipe: Recipe, device: str) -> None:
