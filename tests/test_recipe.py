@@ -85,17 +85,20 @@ class TestSettings:
         [
             "training.epoch=3",
             "epochs=3",
-            "training.epochs",
             "training=3",
             "input.particles=a",
             "schema_version=1",
             "=",
-            "",
             "model.=1",
         ],
     )
     def test_an_unknown_key_names_the_known_ones(self, setting):
         with pytest.raises(InputError, match=r"no setting .*training\.epochs"):
+            Recipe().with_settings([setting])
+
+    @pytest.mark.parametrize("setting", ["training.epochs", ""])
+    def test_a_key_alone_lacks_a_value(self, setting):
+        with pytest.raises(InputError, match="lacks a value.*KEY=VALUE"):
             Recipe().with_settings([setting])
 
     @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ class Recipe(_Settings):
         for setting in settings:
             name, sign, text = setting.partition("=")
             section, _, key = name.strip().partition(".")
-            if section not in ("model", "pose", "training") or not sign or key not in values[section]:
+            if not sign:
+                raise InputError(f'"{name.strip()}" lacks a value; write KEY=VALUE, such as training.epochs=20.')
+            if section not in ("model", "pose", "training") or key not in values[section]:
                 raise InputError(
                     f'There is no setting "{name.strip()}"; choose one of {", ".join(_names(self))} and write KEY=VALUE.'
                 )

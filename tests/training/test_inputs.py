@@ -189,7 +189,7 @@ class TestReading:
         assert isinstance(given.volumes, ArrayVolumes)
         given.volumes.data[[4, 30], 1, 1, 1] = np.nan
         given.volumes.data[11] = 0
-        with pytest.raises(InputError, match=r"particle 104, 111, 130 .*NaN"):
+        with pytest.raises(InputError, match=r"particles 104, 111, 130 .*have NaN"):
             read_inputs(given, recipe())
 
     def test_too_few(self):

@@ -87,5 +87,5 @@ def extract(
             overwrite=overwrite,
             progress=advance,
         )
-    progress.tell((*found.notes, *record.notes))
+    progress.tell(tuple(dict.fromkeys((*found.notes, *record.notes))))
     print(f"{len(record.ids)} boxes of {box} voxels at {record.voxel_size:g} A -> {out}")

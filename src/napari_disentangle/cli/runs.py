@@ -60,7 +60,9 @@ def train(
     """
     from napari_disentangle import training
     from napari_disentangle.run import Run
+    from napari_disentangle.training.device import choose_device
 
+    choose_device(device)  # a device that is not there is told before a folder is made
     named = {"model.name": model, "pose.diameter": diameter, "pose.mode": pose}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
     if run is None:

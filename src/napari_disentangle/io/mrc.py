@@ -100,7 +100,7 @@ def read_header(path: Path) -> MrcHeader:
     if not raw:
         raise InputError(f"{path} is empty; copy it again.")
     if len(raw) < HEADER_DTYPE.itemsize:
-        raise InputError(f"{path} is not an MRC file: it is shorter than an MRC header.")
+        raise InputError(f"{path} is not an MRC file: it is shorter than an MRC header; copy it again.")
 
     order = _byte_order(raw)
     header = np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order))[0]

@@ -56,7 +56,7 @@ def particle_block(star: StarFile) -> Block:
             f"{star.path} has no _rlnImageName, and its coordinates lack {lacking}; export the list again with them."
         )
     if not len(block):
-        raise InputError(f"{star.path} has no particles: its list is empty.")
+        raise InputError(f"{star.path} has no particles: its list is empty; give one with at least one row.")
     return block
 
 

@@ -86,7 +86,9 @@ def _positions(particles: ParticleSet) -> Floats:
         raise InputError(f"{particles.path} holds no particles; give a list with at least one.")
     if particles.positions is None:
         raise InputError(
-            f"{particles.path} gives no positions in tomograms, so there is nothing to cut boxes at; give a list of coordinates."
+            f"{particles.path} gives no positions that can be placed in tomograms, so there is nothing to cut boxes at; give a list of "
+            "coordinates, and where they count from the middle (RELION 5) the size too, with --tomograms tomograms.star or --tomogram "
+            "volume.mrc."
         )
     finite = np.isfinite(particles.positions).all(1)
     if not finite.all():
@@ -107,7 +109,10 @@ def _open_tomograms(particles: ParticleSet) -> tuple[list[Tomogram], list[MrcHea
     headers: list[MrcHeader] = []
     for t in (particles.tomograms[k] for k in used):
         if t.path is None:
-            raise InputError(f'The volume of tomogram "{t.name}" was not found; {remedy}.')
+            listed = particles.tomograms_file or particles.path
+            raise InputError(
+                f'{listed}: the volume of tomogram "{t.name}" was not found where its list says; put it there, or {remedy}.'
+            )
         header = volume_header(t.path)
         z, y, x = header.shape
         tomograms.append(replace(t, shape=(z, y, x)))

@@ -101,7 +101,7 @@ def _check(volumes: MrcVolumes, names: Sequence[str], project: Project) -> None:
         header = headers[volumes.file[row]]
         raise InputError(
             f"{header.path} has {header.count} {'images' if len(header.box) == 2 else 'boxes'} and is shorter than its list: "
-            f"{project.star} names {names[row]} in row {row + 1} ({len(beyond)} of {len(names)} rows are beyond its end)."
+            f"{project.star} names {names[row]} in row {row + 1} ({len(beyond)} of {len(names)} rows are beyond its end); give the whole stack, or the list that belongs to it."
         )
     first = headers[0].box
     for k, header in enumerate(headers):

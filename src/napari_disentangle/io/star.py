@@ -287,7 +287,9 @@ class _Parser:
             else:
                 raise self._error(at, "is not STAR: a value without a label")
         if name is None:
-            raise InputError(f"{self._path or 'the STAR text'} is not a STAR file: it has no data_ block.")
+            raise InputError(
+                f"{self._path or 'the STAR text'} is not a STAR file: it has no data_ block; give a RELION list."
+            )
         return found
 
     def _words(self, at: int) -> list[str]:

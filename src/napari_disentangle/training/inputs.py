@@ -167,7 +167,9 @@ def read_inputs(
     """
     geometry = geometry_of(particles, recipe)
     if len(particles) < FEWEST:
-        raise InputError(f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}.")
+        raise InputError(
+            f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}: give a longer list."
+        )
     rotations, shifts = imported_pose(particles, recipe, geometry)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
     n, m = len(particles), geometry.fine
@@ -180,13 +182,7 @@ def read_inputs(
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))
         volumes = _cropped(particles, rows, m)
-        broken = ~np.isfinite(volumes).all((1, 2, 3)) | (np.ptp(volumes.reshape(len(rows), -1), 1) == 0)
-        if broken.any():
-            listed = ", ".join(str(i) for i in particles.ids[rows[broken]][:5])
-            raise InputError(
-                f"{particles.path}: particle {listed} (counted from 0) has NaN or infinite voxels, or is constant; take it out of the "
-                "list and start again."
-            )
+        _refuse_broken(particles, rows, volumes)
         edge = volumes[:, outside] if outside.any() else volumes.reshape(len(rows), -1)
         background[rows] = np.stack([edge.mean(1, dtype=np.float64), edge.var(1, dtype=np.float64)], 1)
         coarse[rows] = volumes if geometry.coarse == m else fourier_crop(volumes, geometry.coarse)
@@ -215,6 +211,33 @@ def read_inputs(
         tilts=None if ranges is None else ranges.astype(np.float32),
         frames=None if ranges is None or particles.frames is None else particles.frames.astype(np.float32),
     )
+
+
+def check_boxes(particles: ParticleSet) -> None:
+    """Read all boxes once and refuse what cannot be trained on, before anything is written.
+
+    Raises
+    ------
+    InputError
+        Voxels that are NaN or infinite, or boxes that are constant (which particles is said).
+    """
+    assert particles.volumes is not None
+    step = max(1, _VOXELS_AT_ONCE // int(np.prod(particles.volumes.shape[1:])))
+    for start in range(0, len(particles), step):
+        rows = np.arange(start, min(start + step, len(particles)))
+        _refuse_broken(particles, rows, particles.volumes.read(rows))
+
+
+def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float32]) -> None:
+    flat = volumes.reshape(len(rows), -1)
+    broken = ~np.isfinite(flat).all(1) | (flat == flat[:, :1]).all(1)
+    if broken.any():
+        listed = ", ".join(str(i) for i in particles.ids[rows[broken]][:5])
+        several = broken.sum() > 1
+        raise InputError(
+            f"{particles.path}: {'particles' if several else 'particle'} {listed} (counted from 0) {'have' if several else 'has'} NaN or "
+            f"infinite voxels, or {'are' if several else 'is'} constant; take {'them' if several else 'it'} out of the list and start again."
+        )
 
 
 def imported_pose(
