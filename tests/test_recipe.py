@@ -98,7 +98,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("setting", ["training.epochs", ""])
     def test_a_key_alone_lacks_a_value(self, setting):
-        with pytest.raises(InputError, match="lacks a value.*KEY=VALUE"):
+        with pytest.raises(InputError, match=r"lacks a value.*KEY=VALUE"):
             Recipe().with_settings([setting])
 
     @pytest.mark.parametrize(
