@@ -34,6 +34,13 @@ class Match:
     shift: Floats
     """(3,), ``p`` in voxels, xyz."""
 
+    def moved(self, volume: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the volume (n, n, n) that was matched where the reference has it."""
+        import torch
+
+        turn, shift = (torch.as_tensor(a[None], dtype=torch.float32) for a in (self.rotation, self.shift))
+        return align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
+
 
 def sphere(n: int, radius: float, soft: float = 0.0) -> Map:
     """Return a (n, n, n) mask about voxel n // 2: 1 within `radius` voxels, then a cosine edge `soft` voxels wide."""
@@ -97,13 +104,9 @@ def onto(volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius:
     radius : float
         Of the sphere that is compared, in voxels of `volume`.
     """
-    import torch
-
     n = volume.shape[-1]
     target = reference if reference.shape[-1] == n else fourier_crop(reference, n)
-    match = match_volume(volume, target, radius=radius)
-    turn, shift = (torch.as_tensor(a[None], dtype=torch.float32) for a in (match.rotation, match.shift))
-    return align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
+    return match_volume(volume, target, radius=radius).moved(volume)
 
 
 def _global_search(volume: Tensor, reference: Tensor, radius: float, max_shift: float) -> tuple[Tensor, Tensor]:

@@ -165,15 +165,14 @@ def read_inputs(
         As `geometry_of` and `imported_pose`; or too few particles; voxels that are NaN or boxes that are constant
         (which particles is said).
     """
+    from napari_disentangle.models.nets import soft_sphere
+
     geometry = geometry_of(particles, recipe)
-    if len(particles) < FEWEST:
-        raise InputError(
-            f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}: give a longer list."
-        )
+    _refuse_few(particles)
     rotations, shifts = imported_pose(particles, recipe, geometry)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
     n, m = len(particles), geometry.fine
-    sphere = _sphere(m, geometry.sphere * m)
+    sphere = soft_sphere(m, geometry.sphere * m, edge=3.0).numpy()
     outside = sphere == 0
     coarse = np.empty((n, *(geometry.coarse,) * 3), np.float32)
     powers: list[Floats] = []
@@ -219,13 +218,21 @@ def check_boxes(particles: ParticleSet) -> None:
     Raises
     ------
     InputError
-        Voxels that are NaN or infinite, or boxes that are constant (which particles is said).
+        Too few particles, voxels that are NaN or infinite, or boxes that are constant (which particles is said).
     """
     assert particles.volumes is not None
+    _refuse_few(particles)
     step = max(1, _VOXELS_AT_ONCE // int(np.prod(particles.volumes.shape[1:])))
     for start in range(0, len(particles), step):
         rows = np.arange(start, min(start + step, len(particles)))
         _refuse_broken(particles, rows, particles.volumes.read(rows))
+
+
+def _refuse_few(particles: ParticleSet) -> None:
+    if len(particles) < FEWEST:
+        raise InputError(
+            f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}: give a longer list."
+        )
 
 
 def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float32]) -> None:
@@ -288,9 +295,3 @@ def _cropped(particles: ParticleSet, rows: Ints, size: int) -> NDArray[np.float3
     assert particles.volumes is not None
     volumes = particles.volumes.read(rows)
     return volumes if volumes.shape[-1] == size else fourier_crop(volumes, size)
-
-
-def _sphere(n: int, radius: float) -> NDArray[np.float32]:
-    axis = np.arange(n) - n // 2
-    distance = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
-    return np.clip((radius + 1.5 - distance) / 3, 0, 1).astype(np.float32)

@@ -15,7 +15,6 @@ import numpy as np
 from napari_disentangle.averaging import average, match_volume, pose_to
 from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
-from napari_disentangle.geometry import align_volumes
 from napari_disentangle.particles import Pose
 
 if TYPE_CHECKING:
@@ -164,16 +163,12 @@ def _into_known_frame(
     volume, rotation (3, 3), shift (3,) in A
         The moved volume is the volume sampled at ``rotation x + shift``.
     """
-    import torch
-
     n = geometry.fine
     matches = [match_volume(volume, other, radius=geometry.sphere * n) for other in others]
     best = max(matches, key=lambda match: match.correlation, default=None)
     if best is None or best.correlation < ALIKE:
         return volume, np.eye(3), np.zeros(3)
-    turn, shift = (torch.as_tensor(a[None], dtype=torch.float32) for a in (best.rotation, best.shift))
-    moved = align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
-    return moved, best.rotation, best.shift * geometry.edge / n
+    return best.moved(volume), best.rotation, best.shift * geometry.edge / n
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io import read_particles
 from napari_disentangle.recipe import InputSettings, Recipe
 from napari_disentangle.run import Run, sha256_of
-from napari_disentangle.training.inputs import FEWEST, check_boxes, geometry_of, imported_pose
+from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,10 +77,6 @@ def prepare(
     if chosen.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
         recipe = recipe.with_settings(["pose.mode=local"])
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
-    if len(chosen) < FEWEST:
-        raise InputError(
-            f"{particles} has {len(chosen)} particles; training needs at least {FEWEST}: give a longer list."
-        )
     check_boxes(chosen)
     import torch
 
