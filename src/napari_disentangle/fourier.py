@@ -103,3 +103,22 @@ def sampled_directions(k: NDArray[np.float64], tilt_range: tuple[float, float]) 
     x, z = np.abs(k[..., 0]), k[..., 2] * sign
     along_beam = (x <= ALONG_BEAM) & bool(np.max(np.abs(tilt_range)) >= 90)
     return ((z <= high * x + 1e-9) & (z >= low * x - 1e-9)) | along_beam
+
+
+def low_passed(volumes: NDArray[np.float32], voxel_size: float, resolution: float) -> NDArray[np.float32]:
+    """Blur volumes for the eye: a Gaussian in Fourier space that has fallen to 1/e at ``1 / resolution``.
+
+    Parameters
+    ----------
+    volumes : (b, n, n, n)
+    voxel_size, resolution : float
+        In Angstrom.
+    """
+    from scipy import fft
+
+    n = volumes.shape[-1]
+    full, half = np.fft.fftfreq(n), np.fft.rfftfreq(n)
+    squared = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
+    gain = np.exp(-squared * (resolution / voxel_size) ** 2).astype(np.float32)
+    spectrum = np.asarray(fft.rfftn(volumes, axes=(1, 2, 3), workers=1))
+    return np.asarray(fft.irfftn(spectrum * gain, s=(n, n, n), axes=(1, 2, 3), workers=1), np.float32)

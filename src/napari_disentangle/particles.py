@@ -54,6 +54,26 @@ class ArrayVolumes:
 
 
 @dataclass(frozen=True)
+class InvertedVolumes:
+    """Boxes whose protein is dark, turned over as they are read."""
+
+    of: Volumes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of the boxes themselves."""
+        return self.of.shape
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the boxes of `rows`, times -1."""
+        return -self.of.read(rows)
+
+    def subset(self, rows: NDArray[np.int64]) -> InvertedVolumes:
+        """Return some rows, reading nothing."""
+        return InvertedVolumes(self.of.subset(rows))
+
+
+@dataclass(frozen=True)
 class Pose:
     """Where each particle's reference lies in its box.
 
@@ -160,6 +180,10 @@ class ParticleSet:
             defocus=pick(self.defocus),
             frames=pick(self.frames),
         )
+
+    def inverted(self) -> ParticleSet:
+        """Return the same particles with dark and bright exchanged."""
+        return self if self.volumes is None else replace(self, volumes=InvertedVolumes(self.volumes))
 
     def rows_of(self, ids: NDArray[np.int64]) -> Ints:
         """Return the positions of `ids` in this set, in the order given; ids that are not in it raise KeyError."""

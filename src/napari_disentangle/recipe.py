@@ -32,6 +32,9 @@ class InputSettings(_Settings):
     tilt_range: Annotated[tuple[float, float] | None, Field(description="Lowest and highest tilt, degrees.")] = None
     size_from: Annotated[Literal["star", "volume"] | None, Field(description="Which tomogram size to believe.")] = None
     coordinate_pixel: Annotated[float | None, Field(gt=0, description="Pixel of the coordinates, in A.")] = None
+    invert: Annotated[
+        bool, Field(description="Protein is dark in the boxes; they are turned over as they are read.")
+    ] = False
     selection: Annotated[str | None, Field(description="The selection of another run that was trained on.")] = None
 
 

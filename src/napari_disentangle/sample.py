@@ -14,6 +14,8 @@ MAPS = Path(__file__).parent / "data" / "maps"
 MARKER = "README.txt"
 SEED = 7
 STACK, TOMOGRAM, REFERENCES = "stack", "tomogram", "maps"
+DIAMETER = 200.0
+"""In A: boxes of 1.6 times this are the 32 voxels that the sample was made in."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,23 @@ def write_sample_tomogram(out: Path, *, overwrite: bool = False) -> SimulatedTom
     return simulate_tomogram(
         MAPS, out, count=100, size=(64, 224, 224), snr=0.1, wedge=60.0, seed=SEED, overwrite=overwrite
     )
+
+
+def sample_folder() -> Path:
+    """Return where the sample of this version is written once, and found again: in the user's cache."""
+    from platformdirs import user_cache_path
+
+    import napari_disentangle
+
+    return user_cache_path("napari-disentangle", appauthor=False) / f"sample-{napari_disentangle.__version__}"
+
+
+def cached(part: str) -> Path:
+    """Return the folder of the sample's "stack" or "tomogram", written first if it is not there yet."""
+    folder = sample_folder() / part
+    if not folder.exists():
+        (write_sample_stack if part == STACK else write_sample_tomogram)(folder)
+    return folder
 
 
 def _copy_maps(folder: Path) -> None:

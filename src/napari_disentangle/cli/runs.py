@@ -34,6 +34,7 @@ def train(
     selection: SelectionName | None = None,
     device: Device = "auto",
     reading: Reading = AS_FILES_SAY,
+    invert: bool = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train on particles and write a run folder; with a run folder alone, resume it or run its recipe.
@@ -57,6 +58,8 @@ def train(
         Any other setting of the recipe, such as --set training.epochs=20; may be given again and again.
     selection
         Train on these particles of the run that is given first.
+    invert
+        Turn the contrast over, for boxes in which protein is dark.
     """
     from napari_disentangle import training
     from napari_disentangle.run import Run
@@ -66,7 +69,7 @@ def train(
     named = {"model.name": model, "pose.diameter": diameter, "pose.mode": pose}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
     if run is None:
-        if chosen or settings or preset or selection or overwrite or reading != AS_FILES_SAY:
+        if chosen or settings or preset or selection or invert or overwrite or reading != AS_FILES_SAY:
             raise InputError(
                 f"{particles} alone is resumed as its recipe says; to train otherwise, give the folder of a new run after it."
             )
@@ -74,7 +77,7 @@ def train(
     else:
         opened = training.prepare(
             particles, run, preset=preset or "standard", settings=[*chosen, *settings], selection=selection,
-            reading=reading.keywords(), overwrite=overwrite,
+            reading=reading.keywords(), invert=invert, overwrite=overwrite,
         )  # fmt: skip
     progress.tell(opened.particles().notes if run is not None else ())
     progress.follow(opened, training.fit(opened, device=device))

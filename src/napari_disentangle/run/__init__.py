@@ -21,7 +21,7 @@ from napari_disentangle.io.folder import check_new_folder, new_folder
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.run.checkpoint import checkpoint_folder
 from napari_disentangle.run.events import LAST, append_event, read_events
-from napari_disentangle.run.lock import Lock
+from napari_disentangle.run.lock import Lock, holder
 from napari_disentangle.selection import Selection
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class Run:
             raise InputError(
                 f"{given.particles} no longer holds all particles of {self.path}; put them back or train again."
             ) from error
-        return replace(found.subset(rows), text=text)
+        found = replace(found.subset(rows), text=text)
+        return found.inverted() if given.invert else found
 
     def ids(self) -> NDArray[np.int64]:
         """Return (n,) the rows of the original list that this run trains on."""
@@ -168,6 +169,10 @@ class Run:
     def lock(self) -> Lock:
         """Return the writer's lock, to be entered."""
         return Lock(self.path)
+
+    def writer(self) -> str | None:
+        """Return who writes here at present, in words, or None."""
+        return holder(self.path)
 
     def events(self) -> list[dict[str, Any]]:
         """Return everything the run has told, oldest first."""

@@ -32,6 +32,37 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
         text = (folder / "events.jsonl").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
+    return _parsed(text)
+
+
+class EventTail:
+    """Events as they are appended: every call of `new` returns those since the call before, the first returns all.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run; its diary need not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.jsonl"
+        self._at = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return events that are whole and were not returned before, oldest first."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return _parsed(whole.decode("utf-8", "replace"))
+
+
+def _parsed(text: str) -> list[dict[str, Any]]:
+    """Return the events of some lines; a torn or foreign line is left out."""
     events: list[dict[str, Any]] = []
     for line in text.splitlines():
         try:

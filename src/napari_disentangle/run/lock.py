@@ -112,6 +112,17 @@ class Lock:
         return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()})
 
 
+def holder(folder: Path) -> str | None:
+    """Return who holds the lock of a run folder, such as "process 812 on cluster4"; None where nobody does."""
+    try:
+        found = _parsed((folder / "lock").read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+    if found is None or not _alive(found):
+        return None
+    return f"process {found.get('pid')} on {found.get('host')}"
+
+
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         holder = json.loads(text)

@@ -155,11 +155,17 @@ def decode(run: Run, content: ArrayLike, *, device: str = "cpu") -> tuple[NDArra
     voxel_size : float
         In A.
     """
+    model, geometry, _ = load_model(run, device=device)
+    return decode_with(model, geometry, run.recipe, content, device=device)
+
+
+def decode_with(
+    model: Harmony, geometry: Geometry, recipe: Recipe, content: ArrayLike, *, device: str = "cpu"
+) -> tuple[NDArray[np.float32], float]:
+    """Return the volumes of content codes by a model that `load_model` gave; as `decode`."""
     import torch
 
-    model, geometry, _ = load_model(run, device=device)
-    recipe = run.recipe.training
-    size = geometry.fine if recipe.fine_epochs else geometry.coarse
+    size = geometry.fine if recipe.training.fine_epochs else geometry.coarse
     with torch.no_grad():
         volumes = model.decode(torch.as_tensor(np.asarray(content, dtype=np.float32)).to(device), size)
         volumes = volumes * model.get_buffer(f"sphere_{size}")

@@ -99,11 +99,27 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
         except InputError as error:
             run.say("failed", why=str(error))
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                run.say("failed", why=f"{type(error).__name__}: {error}")
+                raise
+            why = (
+                f"{run.path}: memory ran out {words}; free some (close other programs), or train again with a smaller "
+                f"--set training.batch_size={max(2, run.recipe.training.batch_size // 2)}. The last checkpoint is kept."
+            )
+            run.say("failed", why=why)
+            raise InputError(why) from error
         except BaseException as error:
             run.say("failed", why=f"{type(error).__name__}: {error}")
             raise
         finally:
             run.clear_stop()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether Python, the CPU's allocator or a GPU says that there is no memory left."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words
 
 
 def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:

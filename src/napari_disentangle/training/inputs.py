@@ -168,7 +168,7 @@ def read_inputs(
     from napari_disentangle.models.nets import soft_sphere
 
     geometry = geometry_of(particles, recipe)
-    _refuse_few(particles)
+    check_few(particles)
     rotations, shifts = imported_pose(particles, recipe, geometry)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
     n, m = len(particles), geometry.fine
@@ -221,14 +221,15 @@ def check_boxes(particles: ParticleSet) -> None:
         Too few particles, voxels that are NaN or infinite, or boxes that are constant (which particles is said).
     """
     assert particles.volumes is not None
-    _refuse_few(particles)
+    check_few(particles)
     step = max(1, _VOXELS_AT_ONCE // int(np.prod(particles.volumes.shape[1:])))
     for start in range(0, len(particles), step):
         rows = np.arange(start, min(start + step, len(particles)))
         _refuse_broken(particles, rows, particles.volumes.read(rows))
 
 
-def _refuse_few(particles: ParticleSet) -> None:
+def check_few(particles: ParticleSet) -> None:
+    """Raise InputError where there are too few particles to learn from."""
     if len(particles) < FEWEST:
         raise InputError(
             f"{particles.path} has {len(particles)} particles; training needs at least {FEWEST}: give a longer list."

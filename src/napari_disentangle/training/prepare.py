@@ -27,6 +27,7 @@ def prepare(
     settings: Iterable[str] = (),
     selection: str | None = None,
     reading: Mapping[str, Any] | None = None,
+    invert: bool = False,
     overwrite: bool = False,
 ) -> Run:
     """Make a run folder that is ready to train.
@@ -45,6 +46,8 @@ def prepare(
         Train only on this selection of the run `particles`.
     reading : mapping, optional
         Keywords of `read_particles`.
+    invert : bool
+        Protein is dark in the boxes. A selection of another run is read as that run reads it.
     overwrite : bool
         Replace an earlier run.
 
@@ -72,6 +75,7 @@ def prepare(
         inputs = InputSettings(
             particles=str(particles.absolute()),
             sha256=sha256_of(chosen.text),
+            invert=invert,
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
     if chosen.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):

@@ -1,0 +1,141 @@
+"""Before training: how long it will take and what memory it needs, from a few timed steps of the same kind."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_disentangle.io import read_particles
+from napari_disentangle.recipe import Recipe
+from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.encoding import model_for
+from napari_disentangle.training.inputs import check_few, geometry_of, imported_pose, read_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.training.inputs import Inputs
+
+STEPS = 2
+"""Timed steps at each size, after one that is not timed."""
+SEARCHED = 48
+"""Particles whose poses are searched to time the search."""
+START = 6.0
+"""Seconds to start Python with torch and to read a recipe."""
+PYTORCH_GB = 0.55
+"""Of a process that has imported torch and the rest, before it has read a particle."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take."""
+
+    particles: int
+    seconds: float
+    memory_gb: float
+    """The most that the process holds at once, in main memory."""
+    words: str
+    """Where it would run."""
+
+
+def estimate_training(
+    particles: Path,
+    *,
+    preset: str = "standard",
+    settings: Iterable[str] = (),
+    reading: Mapping[str, Any] | None = None,
+    device: DeviceName = "auto",
+    seed: int = 0,
+) -> Estimate:
+    """Time some steps and a small search of poses, and scale them up. Nothing is written.
+
+    Parameters
+    ----------
+    particles, preset, settings, reading
+        As `prepare`.
+    device : "auto", "cpu", "cuda" or "mps"
+    seed : int
+        Of the choice of particles that are tried.
+
+    Raises
+    ------
+    InputError
+        As `prepare`, of the files and settings.
+    """
+    name, words = choose_device(device)
+    settings = list(settings)
+    recipe = Recipe.preset(preset).with_settings(settings)
+    everything = read_particles(particles, **(reading or {}))
+    if everything.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
+        recipe = recipe.with_settings(["pose.mode=local"])
+    geometry = geometry_of(everything, recipe)
+    imported_pose(everything, recipe, geometry)
+    check_few(everything)
+    n = len(everything)
+    batch = min(recipe.training.batch_size, n)
+    rows = np.sort(np.random.default_rng(seed).permutation(n)[: max(batch, 8)])
+    some = everything.subset(rows)
+    began = time.monotonic()
+    # Neighbours of one tomogram share a scale; the few that are tried need not.
+    inputs = read_inputs(replace(some, tomogram=None), recipe)
+    seconds = START + (time.monotonic() - began) * n / len(some)
+    model = model_for(recipe, geometry, inputs.invariants.shape[1], n).to(name)
+    per_epoch = -(-n // batch)
+    held = 0.0
+    stages = ((recipe.training.epochs, geometry.coarse), (recipe.training.fine_epochs, geometry.fine))
+    for epochs, size in stages:
+        if epochs:
+            took, needs = _steps(model, inputs, size, name)
+            seconds += took * per_epoch * epochs
+            held = max(held, needs)
+    if recipe.pose.search and recipe.pose.mode in ("free", "local"):
+        seconds += _search(some, recipe) * n
+    kept = n * (geometry.coarse**3 * 4 + 1024) / 1e9
+    return Estimate(n, seconds, round(PYTORCH_GB + kept + held, 2), words)
+
+
+def _steps(model: Harmony, inputs: Inputs, size: int, device: str) -> tuple[float, float]:
+    """Return the seconds of one step, and the gigabytes that it needs besides its particles."""
+    import psutil
+    import torch
+
+    process = psutil.Process()
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters())
+    rows = np.arange(len(inputs))
+    before = process.memory_info().rss
+    most, times = before, []
+    for _ in range(STEPS + 1):
+        began = time.monotonic()
+        losses = model(inputs.batch(rows, size, device), generator)
+        optimiser.zero_grad()
+        losses.total.backward()
+        most = max(most, process.memory_info().rss)
+        optimiser.step()
+        float(losses.total.detach())  # waits for a GPU
+        times.append(time.monotonic() - began)
+    return float(np.median(times[1:])), (most - before) / 1e9
+
+
+def _search(some: ParticleSet, recipe: Recipe) -> float:
+    """Return the seconds that the search of poses takes for one particle."""
+    from napari_disentangle.averaging import average
+
+    few = some.subset(np.arange(min(SEARCHED, len(some))))
+    local = recipe.pose.mode == "local"
+    began = time.monotonic()
+    average(
+        few,
+        few.pose if local else None,
+        diameter=recipe.pose.diameter,
+        mode="local" if local else "free",
+        rounds=1,
+        starts=1,
+    )
+    return (time.monotonic() - began) / len(few)
