@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,28 @@ from napari_disentangle.simulate import simulate_stack
 if TYPE_CHECKING:
     from napari_disentangle.run import Run
 
+# Before Qt and napari are imported: one binding for pytest-qt and qtpy; pytest-xvfb's display rather than the user's
+# Wayland; no settings read from or written to the user's home.
+os.environ.setdefault("QT_API", "pyqt6")
+os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
+os.environ["NAPARI_CONFIG"] = ""
+if sys.platform == "linux":
+    os.environ["QT_QPA_PLATFORM"] = "xcb"
+    for name in ("WAYLAND_DISPLAY", "XDG_SESSION_TYPE"):
+        os.environ.pop(name, None)
+
 TINY = (
     "training.coarse_size=8", "training.fine_size=16", "training.epochs=2", "training.fine_epochs=1", "training.batch_size=8",
     "training.checkpoint_every=1", "model.content_dims=3", "pose.mode=free", "pose.search=false",
 )  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that napari's fixtures ask for, and which only its plugin, switched off here, would add."""
+    parser.addoption("--show-napari-viewer", action="store_true", help="show the viewers that tests make")
+    parser.addoption(
+        "--save-leaked-object-graph", action="store_true", help="draw what holds a leaked viewer (objgraph)"
+    )
 
 
 @pytest.fixture(scope="session")
