@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from napari_disentangle import _napari, io
+from napari_disentangle import _napari, io, sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache folder for the samples, so that the user's own is left alone."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_napari, "_sample_folder", lambda: folder)
+        patch.setattr(sample, "sample_folder", lambda: folder)
         yield folder
 
 
@@ -43,7 +44,8 @@ def test_the_manifest_is_found_and_every_command_in_it_is_there():
     assert commands >= {sample.command for sample in manifest.contributions.sample_data or ()}
     for command in manifest.contributions.commands or ():
         assert command.python_name
-        assert callable(getattr(_napari, command.python_name.partition(":")[2]))
+        module, _, name = command.python_name.partition(":")
+        assert callable(getattr(import_module(module), name))
 
 
 def test_the_stack_opens_as_boxes_with_a_scale_and_is_read_lazily(viewer: ViewerModel):

@@ -1,4 +1,4 @@
-"""What napari calls, as named in napari.yaml: entry points only."""
+"""The samples, as napari calls them; the docks are in `gui.window`. napari.yaml names both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     LayerData = tuple[Any, dict[str, Any], str]
 
 UNITS = "angstrom"
+OURS = "napari-disentangle"
 
 
 def sample_stack() -> list[LayerData]:
@@ -17,9 +18,7 @@ def sample_stack() -> list[LayerData]:
     from napari_disentangle import sample
     from napari_disentangle.io.mrc import open_map, read_header
 
-    folder = _sample_folder() / "stack"
-    if not folder.exists():
-        sample.write_sample_stack(folder)
+    folder = sample.cached(sample.STACK)
     header = read_header(folder / "particles.mrcs")
     size = header.voxel_size
     image = {
@@ -28,8 +27,10 @@ def sample_stack() -> list[LayerData]:
         "scale": (1.0, size, size, size),
         "units": ("pixel", UNITS, UNITS, UNITS),
         "axis_labels": ("particle", "z", "y", "x"),
-        "metadata": _lists(folder),
-    }
+        "metadata": _about(folder) | {OURS: {
+            "open": str(folder / "particles.star"), "diameter": sample.DIAMETER, "tilt_range": [-90, 90]
+        }},
+    }  # fmt: skip
     return [(open_map(header), image, "image")]
 
 
@@ -38,39 +39,29 @@ def sample_tomogram() -> list[LayerData]:
     from napari_disentangle import io, sample
     from napari_disentangle.io.mrc import open_map, read_header
 
-    folder = _sample_folder() / "tomogram"
-    if not folder.exists():
-        sample.write_sample_tomogram(folder)
+    folder = sample.cached(sample.TOMOGRAM)
     header = read_header(folder / "tomogram.mrc")
     positions = io.read_particles(folder / "optimisation_set.star").positions
     assert header.voxel_size is not None, "the sample says its voxel size"
     assert positions is not None, "the sample's list has coordinates"
-    image = {"name": "Tomogram", **_in_space(header.voxel_size), "metadata": _lists(folder)}
+    about = _about(folder) | {OURS: {"open": str(folder / "optimisation_set.star"), "diameter": sample.DIAMETER}}
+    image = {"name": "Tomogram", **_in_space(header.voxel_size), "metadata": about}
     points = {
         "name": "Particles",
         **_in_space(1.0),
-        "size": 100.0,
+        "size": sample.DIAMETER,
         "face_color": "transparent",
         "border_color": "orange",
         # A particle shows in every slice that cuts its sphere, smaller towards its ends.
         "projection_mode": "rescale_spherical",
-        "metadata": _lists(folder),
+        "metadata": about,
     }
     return [(open_map(header), image, "image"), (positions[:, ::-1].copy(), points, "points")]
 
 
-def _lists(folder: Path) -> dict[str, str]:
+def _about(folder: Path) -> dict[str, Any]:
     return {"particles": str(folder / "particles.star"), "truth": str(folder / "truth.csv")}
 
 
 def _in_space(scale: float) -> dict[str, Any]:
     return {"scale": (scale,) * 3, "units": (UNITS,) * 3, "axis_labels": ("z", "y", "x")}
-
-
-def _sample_folder() -> Path:
-    """Where the sample of this version is written once, and found again."""
-    from platformdirs import user_cache_path
-
-    import napari_disentangle
-
-    return user_cache_path("napari-disentangle", appauthor=False) / f"sample-{napari_disentangle.__version__}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 import napari_disentangle
-from napari_disentangle.cli import demo, files, results, runs, simulate
+from napari_disentangle.cli import demo, files, results, runs, simulate, window
 from napari_disentangle.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _commands = (demo.demo, files.info, files.extract, runs.models, runs.train, runs
 _commands += (results.average, results.export, results.evaluate)
 for _place, _command in enumerate(_commands):
     app.command(_command, sort_key=_place)
+app.command(window.open_window, name="open", sort_key=len(_commands))
 app.command(_simulate)
 app.meta.suppress_keyboard_interrupt = False
 

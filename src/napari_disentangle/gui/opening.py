@@ -1,0 +1,292 @@
+"""Opening: particle lists, stacks, points layers and runs; the tomogram in the viewer; the first look at boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_disentangle.errors import InputError
+from napari_disentangle.gui.layers import OURS, contrast_of, voxel_size_of
+from napari_disentangle.gui.places import default_folder, free_name
+from napari_disentangle.gui.worker import in_thread
+from napari_disentangle.io.compose import star_text
+from napari_disentangle.io.mrc import open_map, read_header, write_volume
+from napari_disentangle.preview import preview
+from napari_disentangle.run import Run
+from napari_disentangle.session import open_source, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari_disentangle.gui.workbench import Workbench
+    from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.preview import Preview
+    from napari_disentangle.session import RunState, Source
+
+
+class Opening(QObject):
+    """The first two of the five clicks."""
+
+    previewed = Signal(object)
+    """A `Preview`, or None while there is none."""
+    tomogram_shown = Signal(int)
+    """Its index in the particles' tomograms."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._bench = bench
+        self._round = 0
+        self.preview: Preview | None = None
+        self.tomogram: int | None = None
+        """Index of the tomogram that is in the viewer."""
+        bench.session.selection_changed.connect(self.colour_points)
+        bench.session.groups_changed.connect(self.colour_points)
+
+    def open(
+        self, path: Path, reading: Mapping[str, Any] | None = None, *, diameter: float | None = None,
+        layers: tuple[Any, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Open a particle list, a stack, or a run folder.
+
+        Parameters
+        ----------
+        path : Path
+        reading : mapping, optional
+            Keywords of `read_particles`.
+        diameter : float, optional
+            In Angstrom, where it is known.
+        layers : (image, points), optional
+            Layers in the viewer that show these particles already.
+        """
+        if (path / "recipe.toml").is_file():
+            self.open_run(path)
+            return
+        bench = self._bench
+        self._round += 1
+        this = self._round
+        bench.busy.emit(f"reading {path.name}", -1.0)
+
+        def opened(source: Source) -> None:
+            if this != self._round or bench.closed:
+                return
+            bench.busy.emit("", 0.0)
+            bench.problem.emit("particles", "")
+            bench.folder = default_folder(source.path)
+            if layers is not None:
+                bench.layers.adopt(*layers)
+            bench.session.set_source(source)
+            self.show_tomogram(0, source.particles)
+            self.look()
+
+        in_thread(lambda: open_source(path, reading, diameter), done=opened, failed=bench.failing("particles"))
+
+    def open_layer(self, layer: Any) -> bool:
+        """Open what a layer of the samples, or of ours, says that it is of; False where it says nothing."""
+        about = layer.metadata.get(OURS)
+        if not isinstance(about, dict) or "open" not in about:
+            return False
+        path = Path(about["open"])
+        source = self._bench.session.source
+        if source is not None and source.path == path:
+            return True
+        image = next((one for one in self._bench.viewer.layers if one.metadata.get(OURS) == about and one.ndim == 3
+                      and type(one).__name__ == "Image"), None)  # fmt: skip
+        points = next((one for one in self._bench.viewer.layers if one.metadata.get(OURS) == about
+                       and type(one).__name__ == "Points"), None)  # fmt: skip
+        reading = {"tilt_range": tuple(about["tilt_range"])} if about.get("tilt_range") else {}
+        self.open(path, reading, diameter=about.get("diameter"), layers=(image, points))
+        return True
+
+    def open_sample(self) -> None:
+        """Open the sample tomogram; the first time, it is made, which takes a few seconds."""
+        from napari_disentangle.sample import TOMOGRAM, cached
+
+        bench = self._bench
+        bench.busy.emit("making the sample", -1.0)
+
+        def made(_: Path) -> None:
+            bench.busy.emit("", 0.0)
+            bench.viewer.open_sample("napari-disentangle", "tomogram")
+
+        in_thread(lambda: cached(TOMOGRAM), done=made, failed=bench.failing("particles"))
+
+    def open_points(self, points: Any, image: Any, voxel_size: float | None = None) -> None:
+        """Take the points of a napari layer for the particles of the tomogram in another.
+
+        They are written as a RELION list beside the tomogram, so that they can be exported and found again.
+
+        Parameters
+        ----------
+        points, image : napari.layers.Points, napari.layers.Image
+        voxel_size : float, optional
+            Of the image in Angstrom, where neither its file nor its layer says.
+        """
+        bench = self._bench
+        if not len(points.data):
+            bench.tell("particles", f'The points layer "{points.name}" holds no points; add some first.')
+            return
+        if image is None or image.ndim != 3:
+            bench.tell(
+                "particles", f'Points need a tomogram: open the volume that "{points.name}" was picked in first.'
+            )
+            return
+        path = Path(image.source.path) if image.source.path else None
+        data, name, from_layer = image.data, points.name, voxel_size_of(image)
+        places = np.array([image.world_to_data(points.data_to_world(p))[-3:] for p in points.data])
+
+        def write() -> tuple[Path, dict[str, Any]]:
+            size, volume = voxel_size, path
+            if volume is not None and volume.suffix.lower() in (".mrc", ".rec", ".map"):
+                size = size or read_header(volume).voxel_size or from_layer
+            else:
+                volume, size = None, size or from_layer
+            if size is None:
+                raise InputError(
+                    f'The layer "{image.name}" does not say its voxel size in Angstrom; give it under "What the files do not say".'
+                )
+            folder = (volume.parent if volume is not None else Path.home()) / "disentangle"
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = free_name(folder, "".join(c if c.isalnum() else "_" for c in name) or "points")
+            if volume is None:
+                volume = stem.with_suffix(".mrc")
+                write_volume(volume, np.asarray(data), size)
+            table: dict[str, Any] = {"rlnTomoName": [volume.stem] * len(places)}
+            table |= {f"rlnCoordinate{axis}": list(places[:, 2 - k]) for k, axis in enumerate("XYZ")}
+            table["rlnOpticsGroup"] = [1] * len(places)
+            optics = {"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [size]}
+            found = stem.with_suffix(".star")
+            found.write_text(star_text({"optics": optics, "particles": table}), encoding="utf-8")
+            return found, {"tomogram": volume, "voxel_size": size}
+
+        def written(made: tuple[Path, dict[str, Any]]) -> None:
+            self.open(made[0], made[1], diameter=bench.session.diameter, layers=(image, points))
+
+        in_thread(write, done=written, failed=bench.failing("particles"))
+
+    def reread(self, **changed: Any) -> None:
+        """Read the particles again, with other words of what their files do not say."""
+        source = self._bench.session.source
+        if source is not None:
+            self.open(source.path, {**source.reading, **changed}, diameter=self._bench.session.diameter)
+
+    def look(self) -> None:
+        """Show some boxes of the particles that were opened, and their mean."""
+        bench = self._bench
+        source, diameter = bench.session.source, bench.session.diameter
+        self.preview = None
+        self.previewed.emit(None)
+        if source is None or (source.particles.volumes is None and diameter is None):
+            return
+
+        def seen(found: Preview) -> None:
+            if source is bench.session.source and diameter == bench.session.diameter:
+                bench.problem.emit("particles", "")
+                bench.session.invert = found.dark
+                self.preview = found
+                self.previewed.emit(found)
+
+        def failed(error: BaseException) -> None:
+            if source is bench.session.source:
+                bench.failing("particles")(error)
+
+        in_thread(lambda: preview(source.particles, diameter=diameter), done=seen, failed=failed)
+
+    def set_diameter(self, diameter: float) -> None:
+        """Take the particle's diameter, in A, and look at boxes of that size."""
+        bench = self._bench
+        if diameter != bench.session.diameter:
+            bench.session.set_diameter(diameter)
+            bench.layers.resize(diameter)
+            self.look()
+
+    def open_run(self, path: Path) -> None:
+        """Show a run folder; if somebody trains it, follow that."""
+        bench = self._bench
+        if (
+            bench.trainer.active
+            and bench.trainer.ours
+            and bench.trainer.run is not None
+            and bench.trainer.run.path != path
+        ):
+            bench.tell(
+                "training", f"{bench.trainer.run.path} is being trained; stop or pause it before opening another run."
+            )
+            return
+        bench.busy.emit(f"reading {path.name}", -1.0)
+
+        def opened(state: RunState) -> None:
+            bench.busy.emit("", 0.0)
+            self.show_run(state)
+            if bench.trainer.active and bench.trainer.run is not None and bench.trainer.run.path == state.run.path:
+                return
+            if state.writer is not None:
+                bench.trainer.watch(state.run)
+            else:
+                bench.trainer.show(state.run)
+
+        in_thread(lambda: read_run(Run.open(path)), done=opened, failed=bench.failing("particles"))
+
+    def show_run(self, state: RunState) -> None:
+        """Put a run into the session, and its particles into the viewer."""
+        bench = self._bench
+        bench.folder = state.run.path.absolute().parent
+        bench.session.diameter = state.run.recipe.pose.diameter or bench.session.diameter
+        bench.session.set_run(state)
+        self.show_tomogram(self.tomogram or 0, state.particles)
+        bench.results.load_averages()
+
+    def other_runs(self) -> list[Path]:
+        """Return the run folders beside the one that is shown, the newest first."""
+        folder = self._bench.folder
+        if folder is None or not folder.is_dir():
+            return []
+        found = [p.parent for p in folder.glob("*/recipe.toml")]
+        return sorted(found, key=lambda p: (p / "recipe.toml").stat().st_mtime, reverse=True)
+
+    def show_tomogram(self, index: int, particles: ParticleSet, then: Callable[[], None] | None = None) -> None:
+        """Show one of the particles' tomograms and the particles in it."""
+        bench = self._bench
+        if not particles.tomograms or particles.tomogram is None or not len(particles):
+            self.tomogram = None
+            return
+        used = np.unique(particles.tomogram)
+        index = index if index in used else int(used[0])
+        self.tomogram = index
+        tomogram = particles.tomograms[index]
+        rows = np.flatnonzero(particles.tomogram == index)
+        places = particles.positions
+
+        def read() -> tuple[Any, tuple[float, float]] | None:
+            if tomogram.path is None or not tomogram.path.is_file():
+                return None
+            volume = open_map(read_header(tomogram.path))
+            return volume, contrast_of(volume)
+
+        def show(found: tuple[Any, tuple[float, float]] | None) -> None:
+            if bench.closed or self.tomogram != index:
+                return
+            if found is not None and tomogram.voxel_size is not None:
+                bench.layers.show_tomogram(tomogram.name, found[0], tomogram.voxel_size, found[1])
+            if places is not None and np.isfinite(places[rows]).all():
+                size = bench.session.diameter or 100.0
+                bench.layers.show_particles(particles.ids[rows], places[rows][:, ::-1].copy(), size)
+                self.colour_points()
+            self.tomogram_shown.emit(index)
+            if then is not None:
+                then()
+
+        in_thread(read, done=show, failed=bench.failing("particles"))
+
+    def colour_points(self) -> None:
+        """Colour the particles in the viewer by group, and outline the selection."""
+        session, layers = self._bench.session, self._bench.layers
+        ids = layers.ids
+        labels = np.full(len(ids), -1, np.int64)
+        for k, group in enumerate(session.groups):
+            labels[np.isin(ids, group.ids)] = k
+        chosen = session.selection
+        selected = np.zeros(len(ids), np.bool_) if chosen is None else np.isin(ids, chosen.ids)
+        layers.colour(labels, selected)

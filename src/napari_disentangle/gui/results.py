@@ -1,0 +1,273 @@
+"""What is made of a trained run: maps, groups, selections, particles to look at, averages and exports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_disentangle.export import read_average
+from napari_disentangle.fourier import low_passed
+from napari_disentangle.gui.worker import in_thread, sentence
+from napari_disentangle.preview import RESOLUTION
+from napari_disentangle.selection import Selection
+from napari_disentangle.session import DRAWN, GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_disentangle.gui.workbench import Workbench
+    from napari_disentangle.particles import ParticleSet
+
+    Ints = NDArray[np.int64]
+
+PICTURED = 24
+"""Particles of a selection that are shown."""
+
+
+class Results(QObject):
+    """The last two of the five clicks."""
+
+    particle_shown = Signal(object)
+    """{"id", "raw", "raw_voxel", "decoded" or None, "decoded_voxel"} of a particle that was clicked."""
+    pictured = Signal(object)
+    """(ids (k,), central slices [k of (n, n)]) of some particles of the selection."""
+    exported = Signal(str)
+    """What was written, in words."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._bench = bench
+        self._looking = 0
+        self._clicked = 0
+        bench.session.selection_changed.connect(self._on_selection)
+
+    def map(self, space: str, method: str, then: Callable[[], None] | None = None) -> None:
+        """Make a map that is not there, or is stale."""
+        bench = self._bench
+        if bench.session.run is None:
+            return
+
+        def mapped(_: Any) -> None:
+            bench.refresh()
+            if then is not None:
+                then()
+
+        given = {"run": str(bench.session.run.path), "on": space, "method": method}
+        bench.ask("map_codes", given, mapped, room="maps", words=f"mapping {space}")
+
+    def group(self, space: str, k: int | None, within: Selection | None = None) -> None:
+        """Group particles by their codes: into `k` groups, or as many as describe them best; `within` a selection.
+
+        Groups within a selection have a name of their own, so that those it came from are kept.
+        """
+        bench = self._bench
+        if bench.session.run is None:
+            return
+        name = GROUPS if within is None else f"{within.name.replace('/', '-')}-{space}"
+        given: dict[str, Any] = {"run": str(bench.session.run.path), "on": space, "name": name, "k": k}
+
+        def grouped(_: Any) -> None:
+            bench.session.grouping = name
+            bench.refresh()
+
+        def ask() -> None:
+            bench.ask("group", given, grouped, room="maps", words=f"grouping by {space}")
+
+        if within is None:
+            ask()
+        else:
+            given["within"] = within.name
+            self.save_selection(within, ask)
+
+    def name_selection(self, name: str) -> None:
+        """Keep the selection at hand under a name of the user's; a name that is taken is refused."""
+        bench = self._bench
+        chosen, run = bench.session.selection, bench.session.run
+        if chosen is None or run is None or not len(chosen):
+            return
+        if any(known.partition("/")[0] == name for known in run.selections()) or name in (DRAWN, GROUPS):
+            bench.tell("maps", f'There is a selection "{name}" in {run.path} already; choose another name.')
+            return
+        named = Selection(f"{name}/0", chosen.ids, chosen.how)
+
+        def saved() -> None:
+            bench.problem.emit("maps", "")
+            bench.session.choose(named)
+
+        self.save_selection(named, saved)
+
+    def save_selection(self, selection: Selection, then: Callable[[], None]) -> None:
+        """Write a selection into the run folder, unless it came from there, and go on."""
+        run = self._bench.session.run
+        if run is None:
+            return
+        group = selection.name.partition("/")[0]
+        if group != DRAWN and selection.name in run.selections():
+            then()
+            return
+        in_thread(
+            lambda: run.save_selections(group, [selection]), done=lambda _: then(), failed=self._bench.failing("maps")
+        )
+
+    def _on_selection(self) -> None:
+        chosen = self._bench.session.selection
+        if chosen is not None and chosen.name == f"{DRAWN}/0" and len(chosen):
+            self.save_selection(chosen, lambda: None)
+        self.picture_selection()
+
+    def picture_selection(self) -> None:
+        """Read some particles of the selection, the first of a random order; told by `pictured`."""
+        particles, chosen = self._bench.session.particles, self._bench.session.selection
+        self._looking += 1
+        this = self._looking
+        if particles is None or chosen is None or not len(chosen):
+            self.pictured.emit((np.zeros(0, np.int64), []))
+            return
+        known = chosen.ids[np.isin(chosen.ids, particles.ids)]
+        ids = np.random.default_rng(0).permutation(known)[:PICTURED]
+
+        def read() -> tuple[Ints, list[Any]]:
+            return ids, [volume[len(volume) // 2] for volume in raw_boxes(particles, ids)[0]]
+
+        def seen(found: tuple[Ints, list[Any]]) -> None:
+            if this == self._looking:
+                self.pictured.emit(found)
+
+        in_thread(read, done=seen, failed=self._bench.failing("maps"))
+
+    def show_particle(self, particle: int) -> None:
+        """Show one particle: its raw and its decoded volume, and its place in the tomogram."""
+        bench = self._bench
+        particles, run = bench.session.particles, bench.session.run
+        if particles is None or run is None:
+            return
+        self._clicked += 1
+        this = self._clicked
+        self._go_to(particles, particle)
+        out = bench.scratch / f"particle_{this}.npz"
+
+        def read() -> dict[str, Any]:
+            raw, voxel = raw_boxes(particles, np.array([particle]))
+            found: dict[str, Any] = {
+                "id": particle,
+                "raw": raw[0],
+                "raw_voxel": voxel,
+                "decoded": None,
+                "decoded_voxel": voxel,
+            }
+            if out.is_file():
+                with np.load(out, allow_pickle=False) as stored:
+                    found |= {"decoded": stored["volumes"][0], "decoded_voxel": float(stored["voxel_size"])}
+                out.unlink()
+            return found
+
+        def show(_: Any = None) -> None:
+            in_thread(read, done=seen, failed=bench.failing("maps"))
+
+        def seen(found: dict[str, Any]) -> None:
+            if this == self._clicked:
+                self.particle_shown.emit(found)
+
+        if bench.session.is_new:
+            show()
+            return
+        given = {"run": str(run.path), "ids": [particle], "out": str(out)}
+        bench.helper.ask("reconstruct", given, done=show, failed=bench.failing("maps"))
+
+    def _go_to(self, particles: ParticleSet, particle: int) -> None:
+        opening, layers = self._bench.opening, self._bench.layers
+        if particles.tomogram is None:
+            return
+        where = int(particles.tomogram[particles.rows_of(np.array([particle]))[0]])
+        if where == opening.tomogram:
+            layers.go_to(particle)
+        else:
+            opening.show_tomogram(where, particles, then=lambda: layers.go_to(particle))
+
+    def average(self, selections: Sequence[Selection], *, refine: bool = False) -> None:
+        """Average selections one after the other.
+
+        With the poses that were searched in training, where they were; else, and to `refine`, the particles are aligned
+        to their own average first.
+        """
+        bench = self._bench
+        run = bench.session.run
+        if run is None or not selections:
+            return
+        first, rest = selections[0], list(selections[1:])
+        known = run.poses_path.is_file() or run.recipe.pose.mode == "fixed"
+        how: dict[str, Any] = {"mode": "fixed", "rounds": 0, "starts": 0}
+        if refine or not known:
+            how = {"mode": None, "rounds": 3 if refine else 1, "starts": 1}
+
+        def averaged(_: Any) -> None:
+            in_thread(lambda: read_average(run.average_folder(first.name)), done=take, failed=bench.failing("averages"))
+            self.average(rest, refine=refine)
+
+        def take(found: Any) -> None:
+            bench.problem.emit("averages", "")
+            if run is bench.session.run:
+                bench.session.keep_average(first.name, found)
+
+        given = {"run": str(run.path), "selection": first.name, **how}
+        words = f"{'averaging' if how['mode'] else 'aligning and averaging'} {len(first):,} particles"
+        self.save_selection(first, lambda: bench.ask("average", given, averaged, room="averages", words=words))
+
+    def load_averages(self) -> None:
+        """Read the averages that the run folder keeps."""
+        bench = self._bench
+        run = bench.session.run
+        if run is None:
+            return
+
+        def read() -> dict[str, Any]:
+            folders = {name: run.average_folder(name) for name in run.selections()}
+            return {name: read_average(path) for name, path in folders.items() if (path / "average.json").is_file()}
+
+        def take(found: dict[str, Any]) -> None:
+            if run is bench.session.run:
+                bench.session.keep_averages(found)
+
+        in_thread(read, done=take, failed=bench.failing("averages"))
+
+    def export(
+        self, selection: Selection, out: Path, *, poses: bool = False, complement: bool = False, maps: bool = False,
+        overwrite: bool = False, done: Callable[[str], None] | None = None,
+        failed: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Write the rows of the original list, and on request the rest of the list and the maps beside them."""
+        from napari_disentangle.gui.exporting import write_export
+
+        bench = self._bench
+        run = bench.session.run
+        if run is None:
+            return
+
+        def write() -> str:
+            return write_export(run, selection, out, poses=poses, complement=complement, maps=maps, overwrite=overwrite)
+
+        def wrote(words: str) -> None:
+            bench.notice(words)
+            self.exported.emit(words)
+            if done is not None:
+                done(words)
+
+        def refused(error: BaseException) -> None:
+            bench.failing("averages")(error)
+            if failed is not None:
+                failed(sentence(error))
+
+        self.save_selection(selection, lambda: in_thread(write, done=wrote, failed=refused))
+
+
+def raw_boxes(particles: ParticleSet, ids: Ints) -> tuple[NDArray[np.float32], float]:
+    """Return low-passed boxes (k, n, n, n) of particles, for the eye, and their voxel size in Angstrom."""
+    assert particles.volumes is not None, "particles of a run have boxes"
+    assert particles.voxel_size is not None, "boxes of a run have a voxel size"
+    boxes = particles.volumes.read(particles.rows_of(ids))
+    return low_passed(boxes, particles.voxel_size, max(RESOLUTION, 3 * particles.voxel_size)), particles.voxel_size

@@ -1,0 +1,79 @@
+"""What vispy draws of a latent map, for as long as one GL context lives."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import vispy.app
+import vispy.scene
+from qtpy import API_NAME
+from qtpy.QtCore import Qt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from qtpy.QtWidgets import QWidget
+
+vispy.app.use_app(API_NAME)
+
+BINS = 256
+"""Per axis of the density image."""
+
+
+@contextmanager
+def reported() -> Generator[None]:
+    """Tell an error to sys.excepthook, where napari listens: past a slot PyQt would abort, and vispy only logs it."""
+    try:
+        yield
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+class Scene:
+    """What vispy draws: a canvas, its camera and three visuals, for as long as one GL context lives.
+
+    Qt throws a widget's context away with the window it was made in, as when a dock is pulled out of napari's. What
+    vispy had sent to it is gone then, `when_lost` is called, and a new scene is needed.
+    """
+
+    def __init__(self, parent: QWidget, when_lost: Callable[[], None]) -> None:
+        self.canvas: Any = vispy.scene.SceneCanvas(keys=None, parent=parent)
+        self.native: QWidget = self.canvas.native
+        self.native.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.native.setMouseTracking(True)
+        view = self.canvas.central_widget.add_view()
+        view.camera = self.camera = vispy.scene.PanZoomCamera(aspect=1, rect=(-1.0, -1.0, 2.0, 2.0))
+        self.camera: Any
+        self.camera.interactive = False
+        visuals = vispy.scene.visuals
+        empty = np.zeros((BINS, BINS, 4), np.uint8)
+        self.density: Any = visuals.Image(empty, interpolation="linear", parent=view.scene)
+        self.markers: Any = visuals.Markers(antialias=0, parent=view.scene)
+        self.outlined: Any = visuals.Markers(antialias=0, parent=view.scene)
+        for order, visual in enumerate((self.density, self.markers, self.outlined)):
+            visual.order, visual.visible = order, False
+            visual.set_gl_state("translucent", depth_test=False)
+        self._contexts, self._when_lost = 0, when_lost
+        self.canvas.events.initialize.connect(self._begin)
+        # vispy logs what a callback raises, and goes on.
+        self.canvas.events.draw.disconnect(self.canvas.on_draw)
+        self.canvas.events.draw.connect(self._draw)
+
+    def _begin(self, event: Any) -> None:  # noqa: ARG002 (vispy's signature)
+        self._contexts += 1
+        if self._contexts > 1:
+            self._when_lost()
+
+    def _draw(self, event: Any) -> None:
+        with reported():
+            if self._contexts == 1:
+                self.canvas.on_draw(event)
+
+    def close(self) -> None:
+        """Free the widget; not by vispy's own close, which runs the event loop in the middle of whatever closes us."""
+        self.canvas.events.draw.disconnect(self._draw)
+        self.native.hide()
+        self.native.deleteLater()

@@ -1,0 +1,153 @@
+"""Workbench: what the panels of one viewer share. It owns the session, the helper, the training and the layers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QObject, Signal
+
+from napari_disentangle.gui.closing import Closing
+from napari_disentangle.gui.helper import Helper
+from napari_disentangle.gui.layers import TomogramLayers
+from napari_disentangle.gui.opening import Opening
+from napari_disentangle.gui.results import Results
+from napari_disentangle.gui.trainer import Trainer
+from napari_disentangle.gui.training_flow import TrainingFlow
+from napari_disentangle.gui.worker import in_thread, sentence
+from napari_disentangle.session import Session, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_disentangle.session import RunState
+
+
+class Workbench(QObject):
+    """What the panels share, and how work is given away and its failures told.
+
+    Nothing here waits: a method starts something and returns. What came of it is told by the session's signals, and by
+    those of `opening`, `training` and `results`.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    """
+
+    busy = Signal(str, float)
+    """What is being done (empty: nothing) and how far it is, 0 to 1; -1 where that is not known."""
+    problem = Signal(str, str)
+    """Room ("particles", "training", "maps", "averages") and the sentence; an empty one takes the last one back."""
+    ready = Signal(str)
+    """Where training would run, in words, once the helper knows."""
+
+    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = ref(viewer)  # the viewer keeps this object, which must not keep it in turn
+        self.session = Session()
+        self.helper = Helper(self)
+        self.trainer = Trainer(self)
+        self.layers = TomogramLayers(
+            lambda: self.viewer, lambda ids: self.session.select(ids, {"tool": "points layer"})
+        )
+        self.folder: Path | None = None
+        """Where boxes and runs are put."""
+        self.device_words = ""
+        self.closed = False
+        self._scratch = TemporaryDirectory(prefix="disentangle-")
+        self._refreshing = False
+        self._refresh_again = False
+        self.opening = Opening(self)
+        self.results = Results(self)
+        self.training = TrainingFlow(self)
+        self.closing = Closing(self)
+        self.helper.ask("warm", {}, done=self._warmed, failed=self.failing("training"))
+
+    def _warmed(self, found: dict[str, Any]) -> None:
+        self.device_words = found["words"]
+        self.ready.emit(found["words"])
+
+    @property
+    def viewer(self) -> Any:
+        """The napari viewer."""
+        viewer = self._viewer()
+        assert viewer is not None, "a workbench ends with its viewer"
+        return viewer
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what need not last."""
+        return Path(self._scratch.name)
+
+    def ask(self, task: str, given: dict[str, Any], then: Callable[[Any], None], *, room: str, words: str) -> None:
+        """Have the helper do a task of `tasks`, saying so in `words`; what goes wrong is told in `room`."""
+
+        def done(result: Any) -> None:
+            self.busy.emit("", 0.0)
+            if not self.closed:
+                then(result)
+
+        self.busy.emit(words, -1.0)
+        self.helper.ask(task, given, done=done, failed=self.failing(room), told=self.busy.emit)
+
+    def failing(self, room: str) -> Callable[[BaseException], None]:
+        """Return what tells an exception to the user."""
+
+        def failed(error: BaseException) -> None:
+            self.busy.emit("", 0.0)
+            if not self.closed:
+                self.tell(room, sentence(error))
+
+        return failed
+
+    def tell(self, room: str, words: str) -> None:
+        """Say one sentence in the panel where the cause is, and as one notification of napari's."""
+        self.problem.emit(room, words)
+        show_error(words)
+
+    def notice(self, words: str) -> None:
+        """Say something that is no error."""
+        show_info(words)
+
+    def refresh(self) -> None:
+        """Read the run folder again; one reading at a time, and one more if something changed meanwhile."""
+        run, particles = self.session.run, self.session.particles
+        if run is None or self.closed:
+            return
+        if self._refreshing:
+            self._refresh_again = True
+            return
+        self._refreshing = True
+
+        def after() -> None:
+            self._refreshing = False
+            if self._refresh_again:
+                self._refresh_again = False
+                self.refresh()
+
+        def read(state: RunState) -> None:
+            self.session.refresh(state)
+            after()
+
+        def failed(error: BaseException) -> None:
+            self.failing("maps")(error)
+            after()
+
+        grouping = self.session.grouping
+        in_thread(lambda: read_run(run, particles, grouping=grouping), done=read, failed=failed)
+
+    def close(self) -> None:
+        """End everything that was started; a training of ours is asked to stop and leaves a run that can be resumed."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.trainer.active and self.trainer.ours:
+            self.trainer.stop()
+        self.trainer.leave()
+        self.helper.stop()
+        with suppress(OSError):  # a thread may still be reading there
+            self._scratch.cleanup()
