@@ -100,7 +100,7 @@ class _Plot(QWidget):
             item.getAxis(side).enableAutoSIPrefix(False)
             item.getAxis(side).setStyle(hideOverlappingLabels=False)  # the numbers at the ends
         # pyqtgraph lets the words at an axis, and the last number, stick out by some pixels.
-        item.layout.setContentsMargins(6, 2, 14, 7)
+        item.layout.setContentsMargins(6, 2, 20, 7)
         # No menu, no dragging, and the wheel scrolls the panel that this stands in.
         self.plot.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -160,7 +160,6 @@ class LossPlot(_Plot):
 
     def clear(self) -> None:
         """Take all curves away."""
-        self._timer.stop()
         self.plot.getPlotItem().clear()
         self._names, self._stage, self._changed = [], {}, set()
         self._name(())

@@ -79,7 +79,7 @@ def surface(volume: NDArray[Any], voxel_size: float, sigmas: float) -> MeshData 
     origin = np.array([n // 2 for n in volume.shape], dtype=np.float64)
     step = -(-max(volume.shape) // LARGEST)
     inside = volume[::step, ::step, ::step] >= level
-    if not inside.any() or float(volume.min()) >= level:
+    if not inside.any():
         return None
 
     # Density fills a small part of most boxes: only its surroundings are marched through. A layer of the lowest value
@@ -272,7 +272,6 @@ class SurfaceCanvas(QWidget):
 
     def close_canvas(self) -> None:
         """Free the views and the context they are drawn in."""
-        self.set_count(0, 0.0)
         self.canvas.close()
         self.canvas.native.setParent(None)
         self.canvas.native.deleteLater()
