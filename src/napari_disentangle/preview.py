@@ -80,7 +80,7 @@ def preview(particles: ParticleSet, *, diameter: float | None, seed: int = 0) ->
         There are neither boxes nor tomograms, or no size in Angstrom.
     """
     order = np.random.default_rng(seed).permutation(len(particles))
-    rows, boxes, voxel = _boxes(particles, order, diameter)
+    rows, boxes, voxel = some_boxes(particles, order, diameter, AVERAGED)
     finite = np.isfinite(boxes).all(axis=(1, 2, 3))
     rows, boxes = rows[finite], boxes[finite]
     if not len(boxes):
@@ -96,8 +96,28 @@ def preview(particles: ParticleSet, *, diameter: float | None, seed: int = 0) ->
     return Preview(particles.ids[rows[:SHOWN]], shown[:, n // 2], mean[n // 2], voxel, _is_dark(mean))
 
 
-def _boxes(particles: ParticleSet, order: Ints, diameter: float | None) -> tuple[Ints, Map, float]:
-    """Return rows (k,), boxes (k, n, n, n) and their voxel size."""
+def some_boxes(particles: ParticleSet, order: Ints, diameter: float | None, most: int) -> tuple[Ints, Map, float]:
+    """Read boxes, or cut them out of the tomograms as extraction would, in memory and not normalised.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    order : (n,)
+        Rows, the first to try first; those whose box reaches over an edge are passed over.
+    diameter : float, optional
+        Of the particle, in A; needed where boxes have to be cut.
+    most : int
+        How many.
+
+    Returns
+    -------
+    rows (k,), boxes (k, n, n, n), voxel size in A
+
+    Raises
+    ------
+    InputError
+        As `preview`.
+    """
     if particles.volumes is not None:
         if len(particles.volumes.shape) != 4:
             raise InputError(f"{particles.path} holds 2D images; the models here are of boxes in 3D.")
@@ -105,7 +125,7 @@ def _boxes(particles: ParticleSet, order: Ints, diameter: float | None) -> tuple
             raise InputError(
                 f"Neither {particles.path} nor its boxes say their voxel size; give --voxel-size in Angstrom."
             )
-        rows = order[:AVERAGED]
+        rows = order[:most]
         return rows, particles.volumes.read(rows), particles.voxel_size
     if particles.positions is None or particles.tomogram is None or not any(t.path for t in particles.tomograms):
         raise InputError(
@@ -128,7 +148,7 @@ def _boxes(particles: ParticleSet, order: Ints, diameter: float | None) -> tuple
             continue
         rows.append(row)
         boxes.append(shape.read(volume, centres[0]))
-        if len(rows) == AVERAGED:
+        if len(rows) == most:
             break
     if shape is None or not boxes:
         raise InputError(

@@ -202,8 +202,12 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-QUICK = {"warm": warm, "map_codes": map_codes, "group": group, "reconstruct": reconstruct, "learnt": learnt}
-LONG = {"cut_boxes": cut_boxes, "make_run": make_run, "estimate": estimate, "average": average}
+LANES: dict[str, dict[str, Callable[..., dict[str, Any]]]] = {
+    "quick": {"warm": warm, "map_codes": map_codes, "group": group, "reconstruct": reconstruct, "learnt": learnt},
+    "long": {"cut_boxes": cut_boxes, "make_run": make_run, "average": average},
+    "aside": {"estimate": estimate},
+}
+"""Tasks of one lane wait for one another, those of different lanes do not."""
 
 
 def serve() -> None:
@@ -227,12 +231,11 @@ def serve() -> None:
         except Exception:
             answer(id=number, bug=traceback.format_exc())
 
-    lanes = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("quick", "long")}
+    lanes = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in LANES}
     for line in sys.stdin:
         request = json.loads(line)
-        quick = request["task"] in QUICK
-        task = (QUICK if quick else LONG)[request["task"]]
-        lanes["quick" if quick else "long"].submit(work, request["id"], task, request["with"])
+        lane = next(name for name, tasks in LANES.items() if request["task"] in tasks)
+        lanes[lane].submit(work, request["id"], LANES[lane][request["task"]], request["with"])
     os._exit(0)  # whoever asked has gone; a task that still runs has nobody to tell
 
 

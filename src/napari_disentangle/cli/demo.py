@@ -6,15 +6,20 @@ from pathlib import Path
 
 from napari_disentangle.cli import progress
 from napari_disentangle.cli.arguments import Device, Overwrite
+from napari_disentangle.cli.window import open_window
 
 
-def demo(*, out: Path = Path("demo-output"), device: Device = "auto", overwrite: Overwrite = False) -> None:
+def demo(
+    *, out: Path = Path("demo-output"), device: Device = "auto", gui: bool = False, overwrite: Overwrite = False
+) -> None:
     """Run the whole path on the packaged sample, in under three minutes, and write a report with pictures.
 
     Parameters
     ----------
     out
         Folder to write.
+    gui
+        Open the run in napari at the end.
     """
     from napari_disentangle.demo import next_commands, run_demo
     from napari_disentangle.training import fit
@@ -31,3 +36,5 @@ def demo(*, out: Path = Path("demo-output"), device: Device = "auto", overwrite:
     print("\nTo go on:")
     for command in next_commands(made):
         print(f"  {command}")
+    if gui:
+        open_window(made.run)

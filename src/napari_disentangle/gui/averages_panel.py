@@ -47,7 +47,10 @@ class AveragesPanel(QWidget):
         self.of = QComboBox()
         self.of.setToolTip("What is averaged: the selection at hand, each group, or a selection that was kept")
         self.make = button(
-            "Average", "Average these particles, with the poses that training searched, or aligned now where it did not", self._make, strong=True
+            "Average",
+            "Average these particles, with the poses that training searched, or aligned now where it did not",
+            self._make,
+            strong=True,
         )
         self.refine = button(
             "Refine alignment",
@@ -96,10 +99,11 @@ class AveragesPanel(QWidget):
         told = QVBoxLayout()
         for part in (self.stale, self.facts):
             told.addWidget(part)
+        told.addWidget(row(self.decoded, self.difference, 1))
         told.addStretch(1)
         beside.addLayout(told, 1)
         beside.addWidget(self.fsc, 1)
-        for part in (self.problem, row("of", self.of, self.make, self.decoded, self.difference, 1)):
+        for part in (self.problem, row("of", self.of, self.make, 1)):
             layout.addWidget(part)
         layout.addWidget(self.volumes, 1)
         layout.addWidget(below)
@@ -197,8 +201,9 @@ class AveragesPanel(QWidget):
         self.stale.setVisible(bool(self.stale.text()))
         self.facts.setText("\n".join(self._facts(one, average, len(found) > 1) for one, average in found))
         self.fsc.setVisible(True)
+        ink = theme_colours(self._bench.viewer.theme)[1]
         self.fsc.set_curves(
-            [(self._name(one), self._colour(one, RAW), average.frequency, average.fsc) for one, average in found]
+            [(self._name(one), self._colour(one, ink), average.frequency, average.fsc) for one, average in found]
         )
         this, many = self._round, len(found) > 1
         with_decoded, with_difference = self.decoded.isChecked(), self.difference.isChecked()

@@ -81,7 +81,7 @@ class Helper(QObject):
         Parameters
         ----------
         task : str
-            A name in `tasks.QUICK` or `tasks.LONG`.
+            A name in `tasks.LANES`.
         given : dict
             Its arguments, JSON.
         done, failed, told : callable
@@ -106,10 +106,7 @@ class Helper(QObject):
         if process is None:
             return
         process.kill()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # an unsent request: nobody waits for its answer any more
-                    pipe.close()
+        _close_pipes(process)
         process.wait()
         self._log.close()
 
@@ -152,6 +149,7 @@ class Helper(QObject):
         if process is not self._process:
             return
         self._process = None
+        _close_pipes(process)
         waiting, self._waiting = self._waiting, {}
         self._log.seek(0)
         last = ([line.strip() for line in self._log if line.strip()] or [""])[-1]
@@ -165,3 +163,10 @@ class Helper(QObject):
                     f"The process that computes for the window has gone ({why}); it is started again: try once more."
                 )
             )
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # an unsent request: nobody waits for its answer any more
+                pipe.close()

@@ -51,8 +51,47 @@ def voxel_size_of(image: Any) -> float | None:
     return found[0] if np.allclose(found, found[0], rtol=1e-3) else None
 
 
+def in_voxels(points: Any, image: Any) -> NDArray[np.float64]:
+    """Return where the points of a layer lie in an image (z, y, x): (k, 3) voxels, whatever space each layer is in."""
+    matrix, offset = _voxels_of(points, image)
+    return np.asarray(points.data, np.float64)[:, -3:] @ matrix.T + offset
+
+
+def _voxels_of(points: Any, image: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return matrix (3, 3) and offset (3,) from the last three coordinates of a points layer to voxels of an image."""
+    (matrix, offset), (of_image, its_offset) = _to_world(points), _to_world(image)
+    length = np.array([_ratio(a, b) for a, b in zip(points.units[-3:], image.units[-3:], strict=True)])
+    back = np.linalg.inv(of_image)
+    return back @ (length[:, None] * matrix), back @ (length * offset - its_offset)
+
+
+def _to_world(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return matrix and offset from a layer's data to the world, of the last three axes, in the layer's own units."""
+    ends = np.concatenate([np.zeros((1, layer.ndim)), np.eye(layer.ndim)[-3:]])
+    offset, *axes = [np.asarray(layer.data_to_world(end), np.float64)[-3:] for end in ends]
+    return np.stack(axes, 1) - offset[:, None], offset
+
+
+def _side(matrix: NDArray[np.float64]) -> float:
+    """Return the edge of the cube that a matrix (3, 3) makes of the unit cube, were it one."""
+    return float(abs(np.linalg.det(matrix)) ** (1 / 3))
+
+
+def _ratio(unit: Any, other: Any) -> float:
+    """Return how many of the other unit this one is; 1 where one of them is a pixel, as napari takes it."""
+    from pint import DimensionalityError, Quantity
+
+    try:
+        return float(Quantity(1, unit).to(other).magnitude)
+    except DimensionalityError:
+        return 1.0
+
+
 class TomogramLayers:
     """The image of one tomogram and the points of its particles, in one viewer.
+
+    Layers of the user's that show them already are used as they are: their grey values, places and transforms are left
+    alone, and another tomogram is shown in layers of our own.
 
     Parameters
     ----------
@@ -67,7 +106,12 @@ class TomogramLayers:
         self._selected = selected
         self._image: Any = None
         self._points: Any = None
-        self._ids: Ints = np.zeros(0, np.int64)
+        self._named: Any = None  # the points layer, once its features say which particle is which
+        self._voxel_size: float | None = None
+        self._diameter = 0.0
+        self._adopted = (False, False)
+        self.linked = True
+        """Whether the points are particles of the run, so that selecting them selects there."""
         self._quiet = False
 
     @property
@@ -86,19 +130,25 @@ class TomogramLayers:
 
     @property
     def ids(self) -> Ints:
-        """(k,) of the points, in the layer's order."""
-        return self._ids
+        """(k,) of the points, in the layer's order; -1 for those that the user has added."""
+        layer = self.points
+        if layer is None or layer is not self._named:
+            return np.zeros(0, np.int64)
+        return layer.features["particle"].fillna(-1).to_numpy(np.int64)
 
     def adopt(self, image: Any, points: Any) -> None:
-        """Use layers that are there already instead of new ones."""
+        """Use layers that are there already, and show what will be shown next, instead of new ones."""
         self._image, self._points = image, points
+        self._adopted = (image is not None, points is not None)
 
     def show_tomogram(self, name: str, volume: NDArray[Any], voxel_size: float, limits: tuple[float, float]) -> None:
         """Show a tomogram, instead of the one before; `limits` are grey levels."""
-        layer = self.image
-        if layer is not None and layer.data is volume:
+        layer, self._voxel_size = self.image, voxel_size
+        adopted, self._adopted = self._adopted[0], (False, self._adopted[1])
+        self._viewer.canvas.overlays.scale_bar.visible = True
+        if layer is not None and (layer.data is volume or (adopted and layer.data.shape == volume.shape)):
             return
-        if layer is None:
+        if layer is None or OURS not in layer.metadata:
             self._image = self._viewer.add_image(
                 volume, name=name, contrast_limits=limits, **in_space(voxel_size), metadata={OURS: "tomogram"}
             )
@@ -106,7 +156,7 @@ class TomogramLayers:
         else:
             layer.data, layer.name = volume, name
             layer.scale, layer.contrast_limits = (voxel_size,) * 3, limits
-        self._viewer.scale_bar.visible = True
+            layer.metadata = {OURS: "tomogram"}
 
     def show_particles(self, ids: Ints, positions: NDArray[np.float64], diameter: float) -> None:
         """Show the particles of a tomogram, instead of those before.
@@ -119,28 +169,42 @@ class TomogramLayers:
         diameter : float
             In Angstrom.
         """
-        self._ids = ids
-        features = {"particle": ids}
+        layer = self.points
+        adopted, self._adopted = self._adopted[1], (self._adopted[0], False)
         with self._silent():
-            layer = self.points
-            if layer is None:
+            if layer is None or (OURS not in layer.metadata and not (adopted and len(layer.data) == len(ids))):
                 self._points = layer = self._viewer.add_points(
-                    positions, name="Particles", size=diameter, face_color="transparent", border_color="orange",
-                    border_width=0.06, projection_mode="rescale_spherical", features=features, **in_space(1.0),
-                    metadata={OURS: "particles"},
+                    np.zeros((0, 3)), name="Particles", face_color="transparent", border_color="orange",
+                    border_width=0.06, projection_mode="rescale_spherical", metadata={OURS: "particles"}, **in_space(1.0),
                 )  # fmt: skip
-            else:
-                layer.selected_data = set()
-                layer.data = positions
-                layer.features = features
-                layer.size = diameter
+                adopted = False
+            layer.selected_data = set()
+            if not adopted:
+                matrix, offset = self._angstrom(layer)
+                layer.data = np.linalg.solve(matrix, (positions - offset).T).T
+            # What the user adds is none of the particles.
+            layer.features = {**({} if not adopted else dict(layer.features)), "particle": ids}
+            layer.feature_defaults = {**dict(layer.feature_defaults.iloc[0]), "particle": -1}
+            self._named = layer
             self._listen(layer)
-            self._show_near(diameter)
+            self.resize(diameter)
 
-    def _show_near(self, diameter: float) -> None:
+    def _angstrom(self, points: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return matrix and offset from a points layer's data to Angstrom from the tomogram's corner voxel, zyx."""
+        if self.image is None or self._voxel_size is None:
+            return np.eye(3), np.zeros(3)
+        matrix, offset = _voxels_of(points, self.image)
+        return matrix * self._voxel_size, offset * self._voxel_size
+
+    def _in_viewer(self, layer: Any) -> float:
+        """Return how many units of the viewer's sliders one of a layer's is."""
+        units = self._viewer.layers.units
+        return 1.0 if units is None else _ratio(layer.units[-1], units[-1])
+
+    def _show_near(self, distance: float) -> None:
         """Let the section that is shown take in the particles that it cuts, by napari's margins."""
         dims = self._viewer.dims
-        margin = [max(m, diameter / 2) if k >= dims.ndim - 3 else m for k, m in enumerate(dims.margin_left)]
+        margin = [max(m, distance) if k >= dims.ndim - 3 else m for k, m in enumerate(dims.margin_left)]
         dims.margin_left = dims.margin_right = margin
 
     def _listen(self, layer: Any) -> None:
@@ -148,9 +212,11 @@ class TomogramLayers:
 
     def resize(self, diameter: float) -> None:
         """Draw particles of this diameter, in Angstrom."""
-        if self.points is not None:
-            self.points.size = diameter
-            self._show_near(diameter)
+        layer, self._diameter = self.points, diameter
+        if layer is not None:
+            size = diameter / _side(self._angstrom(layer)[0])
+            layer.size = size
+            self._show_near(size / 2 * _side(_to_world(layer)[0]) * self._in_viewer(layer))
 
     def colour(self, labels: Ints, selected: NDArray[np.bool_]) -> None:
         """Colour points by group; an outline for those that are selected.
@@ -175,21 +241,26 @@ class TomogramLayers:
         width[chosen] = 0.16
         with self._silent():
             layer.border_color, layer.face_color, layer.border_width = border, face, width
-            features = layer.features.copy()
+            features, defaults = layer.features.copy(), layer.feature_defaults
             features["group"], features["selected"] = labels, selected
             layer.features = features
+            layer.feature_defaults = {"particle": -1, "group": -1, "selected": False} | {
+                name: value for name, value in dict(defaults.iloc[0]).items() if name in features
+            }
 
     def go_to(self, particle: int) -> None:
         """Bring a particle into view, if it is in the tomogram that is shown."""
         layer = self.points
-        at = np.flatnonzero(self._ids == particle)
+        at = np.flatnonzero(self.ids == particle)
         if layer is None or not len(at):
             return
-        place = layer.data_to_world(layer.data[at[0]])
-        for axis, value in zip(self._viewer.dims.order, np.asarray(place)[list(self._viewer.dims.order)], strict=True):
-            if axis not in self._viewer.dims.displayed:
-                self._viewer.dims.set_point(axis, float(value))
-        self._viewer.camera.center = tuple(place)
+        dims = self._viewer.dims
+        place = np.asarray(layer.data_to_world(layer.data[at[0]]))[-3:] * self._in_viewer(layer)
+        # The sliders may have an axis more: that of a stack beside the tomogram.
+        for axis, value in zip(range(dims.ndim - 3, dims.ndim), place, strict=True):
+            if axis not in dims.displayed:
+                dims.set_point(axis, float(value))
+        self._viewer.scene.camera.center = tuple(place)
 
     def add_volume(self, name: str, volume: NDArray[np.float32], voxel_size: float) -> None:
         """Add a volume as a layer of its own, in the middle of what is shown."""
@@ -206,24 +277,34 @@ class TomogramLayers:
 
     def without_units(self) -> list[Any]:
         """Return the user's layers that say no unit, for which napari drops everybody's."""
-        return [
-            layer for layer in self._viewer.layers
-            if any(str(unit) == "pixel" for unit in layer.units[-3:]) and layer.ndim >= 3
-        ]  # fmt: skip
+        return [layer for layer in self._viewer.layers if any(str(unit) == "pixel" for unit in layer.units[-3:])]
 
     def adopt_units(self) -> None:
-        """Give those layers Angstrom as their unit, their scale as it is."""
-        for layer in self.without_units():
-            layer.units = (*layer.units[:-3], *(UNITS,) * 3)
+        """Give those layers Angstrom as their unit.
+
+        Their scale stays, unless the tomogram is among them, whose voxels are known: then all that lie in its pixels
+        become as much larger.
+        """
+        layers, image, factor = self.without_units(), self.image, 1.0
+        if image in layers and self._voxel_size is not None:
+            factor = self._voxel_size / _side(_to_world(image)[0])
+        for layer in layers:
+            k = min(3, layer.ndim)
+            layer.scale = [*layer.scale[:-k], *(factor * layer.scale[-k:])]
+            layer.translate = [*layer.translate[:-k], *(factor * layer.translate[-k:])]
+            layer.units = (*layer.units[:-k], *(UNITS,) * k)
+        if self._diameter:
+            self.resize(self._diameter)
 
     def _on_selected(self) -> None:
         layer = self.points
-        if self._quiet or layer is None:
+        if self._quiet or layer is None or not self.linked:
             return
+        ids = self.ids
         rows = np.array(sorted(layer.selected_data), np.int64)
-        rows = rows[rows < len(self._ids)]
-        if len(rows):
-            self._selected(self._ids[rows])
+        chosen = ids[rows[rows < len(ids)]]
+        if (chosen >= 0).any():
+            self._selected(chosen[chosen >= 0])
 
     @contextmanager
     def _silent(self) -> Generator[None]:

@@ -282,6 +282,8 @@ class MapsPanel(QWidget):
         trained = self._bench.session.run is not None
         for part in (self.find_button, self.invert, self.clear, self.saved):
             part.setEnabled(trained)
+        self.particle.set_volumes([])
+        self.side.setTabText(1, "particle")
 
     def _colour_points(self) -> None:
         session = self._bench.session

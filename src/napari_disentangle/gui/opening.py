@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.gui.layers import OURS, contrast_of, voxel_size_of
+from napari_disentangle.gui.layers import OURS, contrast_of, in_voxels, voxel_size_of
 from napari_disentangle.gui.places import default_folder, free_name
 from napari_disentangle.gui.worker import in_thread
 from napari_disentangle.io.compose import star_text
@@ -19,7 +20,7 @@ from napari_disentangle.run import Run
 from napari_disentangle.session import open_source, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_disentangle.gui.workbench import Workbench
     from napari_disentangle.particles import ParticleSet
@@ -27,21 +28,37 @@ if TYPE_CHECKING:
     from napari_disentangle.session import RunState, Source
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What was opened last and refused: to be read again with other words of what its files do not say."""
+
+    path: Path
+    reading: Mapping[str, Any]
+    diameter: float | None
+    layers: tuple[Any, Any] | None
+
+
 class Opening(QObject):
     """The first two of the five clicks."""
 
     previewed = Signal(object)
     """A `Preview`, or None while there is none."""
-    tomogram_shown = Signal(int)
-    """Its index in the particles' tomograms."""
+    tomogram_shown = Signal(str)
+    """Its name."""
+    refused = Signal()
+    """Particles could not be read; `attempt` says which, where saying more could help."""
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self._bench = bench
         self._round = 0
         self.preview: Preview | None = None
-        self.tomogram: int | None = None
-        """Index of the tomogram that is in the viewer."""
+        self.tomogram: str | None = None
+        """Name of the tomogram that is in the viewer."""
+        self._volume: Path | None = None
+        self._wanted: ParticleSet | None = None
+        self._shown: ParticleSet | None = None
+        self.attempt: Attempt | None = None
         bench.session.selection_changed.connect(self.colour_points)
         bench.session.groups_changed.connect(self.colour_points)
 
@@ -75,13 +92,37 @@ class Opening(QObject):
             bench.busy.emit("", 0.0)
             bench.problem.emit("particles", "")
             bench.folder = default_folder(source.path)
+            self.attempt = None
             if layers is not None:
                 bench.layers.adopt(*layers)
             bench.session.set_source(source)
-            self.show_tomogram(0, source.particles)
+            self.show_tomogram(None, source.particles)
             self.look()
 
-        in_thread(lambda: open_source(path, reading, diameter), done=opened, failed=bench.failing("particles"))
+        def failed(error: BaseException) -> None:
+            if this == self._round:
+                self.attempt = Attempt(path, dict(reading or {}), diameter, layers)
+                bench.failing("particles")(error)
+                self.refused.emit()
+
+        in_thread(lambda: open_source(path, reading, diameter), done=opened, failed=failed)
+
+    def open_together(self, paths: Sequence[Path]) -> None:
+        """Open files that were dropped together: the particles, and their tomogram or the table of their tomograms."""
+        volumes = [p for p in paths if p.suffix.lower() in (".mrc", ".rec", ".map")]
+        tables = [p for p in paths if p.suffix.lower() == ".star" and "tomogram" in p.stem.lower()]
+        lists = [p for p in paths if p.suffix.lower() in (".star", ".csv") and p not in tables]
+        others = [p for p in paths if p not in (*volumes, *tables, *lists)]
+        if not lists and not others:  # a list of particles may have "tomogram" in its name
+            lists, tables = tables, []
+        chosen = next(iter((*lists, *others, *volumes)), None)
+        reading: dict[str, Any] = {}
+        if tables:
+            reading["tomograms"] = tables[0]
+        elif volumes and chosen not in volumes:
+            reading["tomogram"] = volumes[0]
+        if chosen is not None:
+            self.open(chosen, reading)
 
     def open_layer(self, layer: Any) -> bool:
         """Open what a layer of the samples, or of ours, says that it is of; False where it says nothing."""
@@ -99,6 +140,12 @@ class Opening(QObject):
         reading = {"tilt_range": tuple(about["tilt_range"])} if about.get("tilt_range") else {}
         self.open(path, reading, diameter=about.get("diameter"), layers=(image, points))
         return True
+
+    def open_layers(self) -> None:
+        """Open what the layers are of that were there before there was a panel."""
+        session = self._bench.session
+        if session.source is None and session.run is None:
+            any(self.open_layer(layer) for layer in self._bench.viewer.layers)
 
     def open_sample(self) -> None:
         """Open the sample tomogram; the first time, it is made, which takes a few seconds."""
@@ -133,9 +180,14 @@ class Opening(QObject):
                 "particles", f'Points need a tomogram: open the volume that "{points.name}" was picked in first.'
             )
             return
+        if points.ndim < 3:
+            bench.tell("particles", f'The points of "{points.name}" have no depth; pick them in a layer of three axes.')
+            return
         path = Path(image.source.path) if image.source.path else None
+        if image is bench.layers.image:
+            path = self._volume or path
         data, name, from_layer = image.data, points.name, voxel_size_of(image)
-        places = np.array([image.world_to_data(points.data_to_world(p))[-3:] for p in points.data])
+        places = in_voxels(points, image)
 
         def write() -> tuple[Path, dict[str, Any]]:
             size, volume = voxel_size, path
@@ -164,12 +216,18 @@ class Opening(QObject):
         def written(made: tuple[Path, dict[str, Any]]) -> None:
             self.open(made[0], made[1], diameter=bench.session.diameter, layers=(image, points))
 
-        in_thread(write, done=written, failed=bench.failing("particles"))
+        def failed(error: BaseException) -> None:
+            bench.failing("particles")(error)
+            self.refused.emit()
+
+        in_thread(write, done=written, failed=failed)
 
     def reread(self, **changed: Any) -> None:
-        """Read the particles again, with other words of what their files do not say."""
-        source = self._bench.session.source
-        if source is not None:
+        """Read particles again, with other words of what their files do not say: those refused, or else those shown."""
+        source, last = self._bench.session.source, self.attempt
+        if last is not None:
+            self.open(last.path, {**last.reading, **changed}, diameter=last.diameter, layers=last.layers)
+        elif source is not None:
             self.open(source.path, {**source.reading, **changed}, diameter=self._bench.session.diameter)
 
     def look(self) -> None:
@@ -219,6 +277,8 @@ class Opening(QObject):
 
         def opened(state: RunState) -> None:
             bench.busy.emit("", 0.0)
+            for room in ("particles", "training", "maps", "averages"):  # whatever was wrong, it was with another one
+                bench.problem.emit(room, "")
             self.show_run(state)
             if bench.trainer.active and bench.trainer.run is not None and bench.trainer.run.path == state.run.path:
                 return
@@ -233,9 +293,8 @@ class Opening(QObject):
         """Put a run into the session, and its particles into the viewer."""
         bench = self._bench
         bench.folder = state.run.path.absolute().parent
-        bench.session.diameter = state.run.recipe.pose.diameter or bench.session.diameter
         bench.session.set_run(state)
-        self.show_tomogram(self.tomogram or 0, state.particles)
+        self.show_tomogram(self.tomogram, state.particles, diameter=state.run.recipe.pose.diameter)
         bench.results.load_averages()
 
     def other_runs(self) -> list[Path]:
@@ -246,16 +305,20 @@ class Opening(QObject):
         found = [p.parent for p in folder.glob("*/recipe.toml")]
         return sorted(found, key=lambda p: (p / "recipe.toml").stat().st_mtime, reverse=True)
 
-    def show_tomogram(self, index: int, particles: ParticleSet, then: Callable[[], None] | None = None) -> None:
-        """Show one of the particles' tomograms and the particles in it."""
+    def show_tomogram(
+        self, name: str | None, particles: ParticleSet, *, diameter: float | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Show one of the particles' tomograms, the first where none has that name, and the particles in it."""
         bench = self._bench
+        self._wanted = particles
         if not particles.tomograms or particles.tomogram is None or not len(particles):
             self.tomogram = None
             return
-        used = np.unique(particles.tomogram)
-        index = index if index in used else int(used[0])
-        self.tomogram = index
+        used = [int(k) for k in np.unique(particles.tomogram)]
+        index = next((k for k in used if particles.tomograms[k].name == name), used[0])
         tomogram = particles.tomograms[index]
+        self.tomogram = tomogram.name
         rows = np.flatnonzero(particles.tomogram == index)
         places = particles.positions
 
@@ -266,27 +329,54 @@ class Opening(QObject):
             return volume, contrast_of(volume)
 
         def show(found: tuple[Any, tuple[float, float]] | None) -> None:
-            if bench.closed or self.tomogram != index:
+            if bench.closed or self.tomogram != tomogram.name or self._wanted is not particles:
                 return
             if found is not None and tomogram.voxel_size is not None:
                 bench.layers.show_tomogram(tomogram.name, found[0], tomogram.voxel_size, found[1])
+                self._volume = tomogram.path
             if places is not None and np.isfinite(places[rows]).all():
-                size = bench.session.diameter or 100.0
+                size = diameter or bench.session.diameter or 100.0
                 bench.layers.show_particles(particles.ids[rows], places[rows][:, ::-1].copy(), size)
+                self._shown = particles
                 self.colour_points()
-            self.tomogram_shown.emit(index)
+            self.tomogram_shown.emit(tomogram.name)
             if then is not None:
                 then()
 
         in_thread(read, done=show, failed=bench.failing("particles"))
 
+    def choose_tomogram(self, name: str) -> None:
+        """Show one of the tomograms of the list that is open, with the run's particles where it is of that list."""
+        session = self._bench.session
+        particles = session.particles if session.source is None else session.source.particles
+        run = session.particles
+        if run is not None and run.tomogram is not None and _same_list(run, particles):
+            used = {run.tomograms[k].name for k in np.unique(run.tomogram)}
+            particles = run if name in used else particles
+        if particles is not None:
+            self.show_tomogram(name, particles)
+
+    def shows(self, particles: ParticleSet, name: str) -> bool:
+        """Return whether the viewer shows these particles, or others of the same list, in the tomogram of that name."""
+        layers = self._bench.layers
+        return self.tomogram == name and layers.points is not None and _same_list(self._shown, particles)
+
     def colour_points(self) -> None:
-        """Colour the particles in the viewer by group, and outline the selection."""
+        """Colour the particles in the viewer by group, and outline the selection, where they are of the run's list."""
         session, layers = self._bench.session, self._bench.layers
         ids = layers.ids
-        labels = np.full(len(ids), -1, np.int64)
-        for k, group in enumerate(session.groups):
-            labels[np.isin(ids, group.ids)] = k
-        chosen = session.selection
-        selected = np.zeros(len(ids), np.bool_) if chosen is None else np.isin(ids, chosen.ids)
+        labels, selected = np.full(len(ids), -1, np.int64), np.zeros(len(ids), np.bool_)
+        layers.linked = session.particles is None or _same_list(self._shown, session.particles)
+        if layers.linked:
+            for k, group in enumerate(session.groups):
+                labels[np.isin(ids, group.ids)] = k
+            if session.selection is not None:
+                selected = np.isin(ids, session.selection.ids)
         layers.colour(labels, selected)
+
+
+def _same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:
+    """Return whether ids of both are rows of the same list."""
+    if one is None or other is None:
+        return False
+    return (one.original or one.path.absolute()) == (other.original or other.path.absolute())

@@ -21,16 +21,17 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_disentangle.gui.card_words import details, headline
 from napari_disentangle.gui.forms import Links, ProblemLine, button, number, row, words
 from napari_disentangle.gui.gallery import Gallery
+from napari_disentangle.gui.layers import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
     from napari_disentangle.gui.workbench import Workbench
-    from napari_disentangle.io import Description
     from napari_disentangle.preview import Preview
 
 EMPTY = "Drop a particle list, a stack or a run folder here, or"
@@ -83,7 +84,7 @@ class ParticlesPanel(QWidget):
         self.dark = QRadioButton("dark")
         self.bright = QRadioButton("bright")
         self.contrast_guess = QLabel()
-        self.boxes = Gallery(columns=8, side=36)
+        self.boxes = Gallery(columns=8, side=32)
         self.mean = Gallery(columns=1, side=64)
         self.right = button(
             "Looks right: quick look ▸",
@@ -96,13 +97,15 @@ class ParticlesPanel(QWidget):
         self._links.add(bench.session.source_changed, self._show_source)
         self._links.add(bench.session.run_changed, self._show_run)
         self._links.add(bench.opening.previewed, self._show_preview)
+        self._links.add(bench.opening.refused, self._show_refused)
         self._links.add(bench.opening.tomogram_shown, self._show_tomogram)
         self._links.add(bench.problem, self._say_problem)
         self._links.add(bench.viewer.layers.events.inserted, self._on_layer)
         self._links.add(bench.viewer.layers.events.removed, self._list_layers)
-        self._links.add(bench.opening.tomogram_shown, self._look_at_units)
+        self._links.add(bench.opening.tomogram_shown, self._list_layers)
         self._show_source()
         self._list_layers()
+        bench.opening.open_layers()
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
@@ -116,8 +119,15 @@ class ParticlesPanel(QWidget):
         self._from_points = row("or", self.points, self.use_points)
         self._sampler = row(self.sample_button, 1)
         self.units = ProblemLine()
-        self.units.add_remedy(button("Use Å", "Give those layers Ångström as their unit; their scale stays", self._adopt_units))
-        for part in (self.problem, self.units, self.empty, row(self.open_button, self.folder_button, self._from_points, 1)):
+        self.units.add_remedy(
+            button("Use Å", "Give those layers Ångström as their unit; their scale stays", self._adopt_units)
+        )
+        for part in (
+            self.problem,
+            self.units,
+            self.empty,
+            row(self.open_button, self.folder_button, self._from_points, 1),
+        ):
             layout.addWidget(part)
         layout.addWidget(self._sampler)
         layout.addWidget(self.card)
@@ -139,9 +149,10 @@ class ParticlesPanel(QWidget):
             self.headline, self.details, self.notes, self._tomogram_row,
             row("diameter", self.diameter, self.box, 1),
             row("protein is", self.dark, self.bright, self.contrast_guess, 1),
-            pictures, self._unknowns(),
+            pictures,
         ):  # fmt: skip
             card.addWidget(part)
+        layout.addWidget(self._unknowns())
         self.place = words(dim=True)
         layout.addWidget(self.place)
         layout.addStretch(1)
@@ -229,21 +240,7 @@ class ParticlesPanel(QWidget):
             return
         paths = [Path(url.toLocalFile()) for url in a0.mimeData().urls() if url.isLocalFile()]  # pyright: ignore[reportOptionalMemberAccess]
         a0.acceptProposedAction()
-        self.open_dropped(paths)
-
-    def open_dropped(self, paths: list[Path]) -> None:
-        """Open dropped files: the particles, and the tomogram or tomograms.star dropped with them."""
-        if not paths:
-            return
-        volumes = [p for p in paths if p.suffix.lower() in (".mrc", ".rec", ".map")]
-        tables = [p for p in paths if p.suffix.lower() == ".star" and "tomogram" in p.stem.lower()]
-        rest = [p for p in paths if p not in tables and (p not in volumes or len(paths) == 1)] or paths[:1]
-        reading: dict[str, Any] = {}
-        if tables and rest != tables:
-            reading["tomograms"] = tables[0]
-        elif volumes and rest[0] not in volumes:
-            reading["tomogram"] = volumes[0]
-        self._bench.opening.open(rest[0], reading)
+        self._bench.opening.open_together(paths)
 
     def _sample(self) -> None:
         self._bench.problem.emit("particles", "")
@@ -257,9 +254,7 @@ class ParticlesPanel(QWidget):
         """List the points layers that could be particles."""
         del event
         layers = [
-            one
-            for one in self._bench.viewer.layers
-            if type(one).__name__ == "Points" and one is not self._bench.layers.points
+            one for one in self._bench.viewer.layers if type(one).__name__ == "Points" and OURS not in one.metadata
         ]
         chosen = self.points.currentText()
         self.points.clear()
@@ -267,9 +262,12 @@ class ParticlesPanel(QWidget):
             self.points.addItem(layer.name)
         self.points.setCurrentText(chosen)
         self._from_points.setVisible(bool(layers))
+        self._look_at_units()
 
-    def _look_at_units(self, _: int = 0) -> None:
-        names = [layer.name for layer in self._bench.layers.without_units()]
+    def _look_at_units(self) -> None:
+        shown = self._bench.layers
+        mixed = shown.image is not None or shown.points is not None
+        names = [layer.name for layer in shown.without_units()] if mixed else []
         several = "s" if len(names) > 1 else ""
         self.units.say(
             f"Layer{several} {', '.join(names)} say{'' if several else 's'} no unit, for which napari drops those of all."
@@ -284,7 +282,8 @@ class ParticlesPanel(QWidget):
         layers = self._bench.viewer.layers
         name = self.points.currentText()
         if name in layers:
-            image = next((one for one in layers if type(one).__name__ == "Image" and one.ndim == 3), None)
+            images = [one for one in layers if type(one).__name__ == "Image" and one.ndim == 3]
+            image = self._bench.layers.image or next(iter(images), None)
             size = self.voxel_size.value() or None
             self._bench.opening.open_points(layers[name], image, size)
 
@@ -293,6 +292,7 @@ class ParticlesPanel(QWidget):
     def _show_source(self) -> None:
         source = self._bench.session.source
         self.card.setVisible(source is not None)
+        self.unknowns.setVisible(source is not None)
         self.right.setVisible(source is not None)
         self.empty.setVisible(source is None)
         self._sampler.setVisible(source is None)
@@ -316,7 +316,21 @@ class ParticlesPanel(QWidget):
         self._tomogram_row.setVisible(bool(found.tomograms) or found.kind == "positions")
         self.locate.setVisible(found.kind == "positions" and (bool(missing) or not found.tomograms))
         self.diameter.setValue(self._bench.session.diameter or 0)
-        reading = source.reading
+        self._fill_unknowns(source.path, source.reading)
+        self._filling = False
+        self._say_box()
+        self.place.setText(f"Boxes and runs are kept in {self._bench.folder}")
+
+    def _show_refused(self) -> None:
+        """Offer the fields for what the files do not say, which may be all that is wrong."""
+        last = self._bench.opening.attempt
+        if last is not None:
+            self._fill_unknowns(last.path, last.reading)
+        self.unknowns.setVisible(True)
+        self.unknowns.expand(animate=False)
+
+    def _fill_unknowns(self, path: Path, reading: Mapping[str, Any]) -> None:
+        self.read_again.setToolTip(f"Open {path} again with what is said here")
         self.voxel_size.setValue(reading.get("voxel_size") or 0)
         self.pixel.setValue(reading.get("coordinate_pixel") or 0)
         low, high = reading.get("tilt_range") or (-90, -90)
@@ -324,9 +338,6 @@ class ParticlesPanel(QWidget):
         self.tilt_high.setValue(high)
         self.size_from.setCurrentText(reading.get("size_from") or "refuse")
         self.tomograms_path.setText(str(reading.get("tomograms") or reading.get("tomogram") or ""))
-        self._filling = False
-        self._say_box()
-        self.place.setText(f"Boxes and runs are kept in {self._bench.folder}")
 
     def _show_run(self) -> None:
         """Show the particles of a run that was opened as a run."""
@@ -334,17 +345,17 @@ class ParticlesPanel(QWidget):
         if session.source is None and session.particles is not None and session.run is not None:
             self.empty.setText(f"The run {session.run.path.name} is open. Other particles: drop a list here, or")
 
-    def _show_tomogram(self, index: int) -> None:
-        particles = self._bench.session.source and self._bench.session.source.particles
-        if particles and index < len(particles.tomograms):
-            self.tomograms.setCurrentIndex(self.tomograms.findData(particles.tomograms[index].name))
+    def _show_tomogram(self, name: str) -> None:
+        if (at := self.tomograms.findData(name)) >= 0:
+            self.tomograms.setCurrentIndex(at)
 
     def _show_preview(self, found: Preview | None) -> None:
         if found is None:
             wanted = self._bench.session.source is not None
             need = "give the diameter to see boxes" if wanted and not self._bench.session.diameter else "reading boxes…"
-            self.boxes.set_message(need)
-            self.mean.set_message("")
+            for gallery, message in ((self.boxes, need), (self.mean, "")):
+                gallery.set_message(message)
+                gallery.clear()
             self.contrast_guess.setText("")
             return
         self._filling = True
@@ -388,12 +399,7 @@ class ParticlesPanel(QWidget):
             self._draw(self._bench.opening.preview)
 
     def _on_tomogram(self, index: int) -> None:
-        session = self._bench.session
-        particles = session.particles or (session.source and session.source.particles)
-        if particles:
-            name = self.tomograms.itemData(index)
-            at = next(k for k, t in enumerate(particles.tomograms) if t.name == name)
-            self._bench.opening.show_tomogram(at, particles)
+        self._bench.opening.choose_tomogram(self.tomograms.itemData(index))
 
     def _reread(self) -> None:
         given = self.tomograms_path.text().strip()
@@ -417,31 +423,3 @@ class ParticlesPanel(QWidget):
     def dispose(self) -> None:
         """Listen no more."""
         self._links.drop()
-
-
-def headline(found: Description) -> str:
-    """Return how many particles there are of what, in one line."""
-    count = f"{found.particles or 0:,}"
-    kinds = {
-        "boxes": f"{count} particles in boxes of {' x '.join(str(n) for n in found.shape or ())} voxels",
-        "images": f"{count} images of {' x '.join(str(n) for n in found.shape or ())} pixels",
-        "positions": f"{count} particles in {len(found.tomograms)} tomogram{'s' if len(found.tomograms) != 1 else ''}",
-        "list": f"{count} particles, but not their boxes",
-    }
-    return kinds.get(found.kind, found.kind)
-
-
-def details(found: Description) -> str:
-    """Return sizes, tilts, poses and half-sets, in one line."""
-    sizes = {t.voxel_size for t in found.tomograms if t.voxel_size} if found.voxel_size is None else {found.voxel_size}
-    parts = [f"{', '.join(f'{size:g}' for size in sorted(sizes))} Å voxels" if sizes else "voxel size: not known"]
-    tilts = {t.tilt_range for t in found.tomograms if t.tilt_range} | (
-        {found.tilt_range} if found.tilt_range else set()
-    )
-    if tilts:
-        low, high = min(t[0] for t in tilts), max(t[1] for t in tilts)
-        parts.append(f"tilts {low:g} to {high:g}°")
-    parts.append(f"poses: {'yes' if found.poses else 'no'}")
-    halves = "no" if found.halves is None else f"{found.halves[0]:,} and {found.halves[1]:,}"
-    parts.append(f"half-sets: {halves}")
-    return "; ".join(parts)

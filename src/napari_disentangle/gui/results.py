@@ -183,11 +183,14 @@ class Results(QObject):
         opening, layers = self._bench.opening, self._bench.layers
         if particles.tomogram is None:
             return
-        where = int(particles.tomogram[particles.rows_of(np.array([particle]))[0]])
-        if where == opening.tomogram:
+        row = particles.rows_of(np.array([particle]))[0]
+        name = particles.tomograms[int(particles.tomogram[row])].name
+        if opening.shows(particles, name):
             layers.go_to(particle)
         else:
-            opening.show_tomogram(where, particles, then=lambda: layers.go_to(particle))
+            run = self._bench.session.run
+            diameter = None if run is None else run.recipe.pose.diameter
+            opening.show_tomogram(name, particles, diameter=diameter, then=lambda: layers.go_to(particle))
 
     def average(self, selections: Sequence[Selection], *, refine: bool = False) -> None:
         """Average selections one after the other.

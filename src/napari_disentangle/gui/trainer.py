@@ -51,6 +51,10 @@ class Trainer(QObject):
         self._leave = threading.Event()
         self._pausing = False
         self._round = 0
+        self._earlier = 0
+        """Events of the diary that an earlier training wrote and that have not been told yet."""
+        self._spoke = False
+        """Whether the present training has written any."""
 
     @property
     def active(self) -> bool:
@@ -71,20 +75,23 @@ class Trainer(QObject):
     def start(self, run: Run, device: str = "auto") -> None:
         """Train a run, or go on training it, in a child process."""
         run.clear_stop()
+        earlier = len(run.events())
         with (run.path / LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "napari_disentangle", "train", str(run.path), "--device", device],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._begin(run, "starting", ours=True)
+        self._begin(run, "starting", ours=True, earlier=earlier)
 
     def watch(self, run: Run) -> None:
         """Follow a run that another process trains."""
         self._process = None
-        self._begin(run, "running", ours=False)
+        self._begin(run, "running", ours=False, earlier=0)
 
     def show(self, run: Run) -> None:
         """Tell the events of a run that nobody trains."""
+        self._leave.set()  # whoever followed an earlier run
+        self._round += 1
         self._process = None
         self.run, self.ours, self.why = run, False, ""
         events = run.events()
@@ -119,17 +126,21 @@ class Trainer(QObject):
             self.run.ask_to_stop()
             self._set("stopping")
 
-    def _begin(self, run: Run, state: str, *, ours: bool) -> None:
+    def _begin(self, run: Run, state: str, *, ours: bool, earlier: int) -> None:
         self._leave.set()  # whoever followed an earlier run
         self._leave = threading.Event()
         self._round += 1
         self.run, self.ours, self.why, self._pausing = run, ours, "", False
+        self._earlier, self._spoke = earlier, False
         this, process, leave = self._round, self._process, self._leave
         self._set(state)
 
         def told(events: list[dict[str, Any]]) -> None:
             if this == self._round and not leave.is_set():
-                if any(e["event"] == "started" for e in events):
+                present = events[self._earlier :]
+                self._earlier = max(0, self._earlier - len(events))
+                self._spoke = self._spoke or bool(present)
+                if any(e["event"] == "started" for e in present):
                     if self.state == "stopping":
                         run.ask_to_stop()  # a start withdraws what was asked before it
                     elif self.state == "starting":
@@ -148,8 +159,9 @@ class Trainer(QObject):
         follow(lambda: _events(run.path, process, leave), told=told, done=done, failed=failed)
 
     def _ended(self, run: Run, process: subprocess.Popen[bytes] | None) -> None:
-        state = run.state()
         status = None if process is None else process.returncode
+        # One that ends before its first word leaves the diary as an earlier training ended it.
+        state = run.state() if self._spoke or not status else "unfinished"
         if state == "finished":
             self._set("finished")
         elif state == "stopped":

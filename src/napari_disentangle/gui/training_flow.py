@@ -51,20 +51,13 @@ class TrainingFlow(QObject):
         if source is None:
             self.estimated.emit(None)
             return
-        path, reading = source.path, plain(source.reading)
-        if source.particles.volumes is None:
-            shape = self._shape(source)
-            boxes = None if shape is None else self._boxes(source, shape)
-            if boxes is None or not (boxes / "extraction.json").is_file():
-                self.estimated.emit(None)
-                return
-            path, reading = boxes, {}
+        if source.particles.volumes is None and self._shape(source) is None:
+            self.estimated.emit(None)
+            return
         given = {
-            "particles": str(path),
-            "preset": preset,
-            "settings": [*self._diameter(), *settings],
-            "reading": reading,
-        }
+            "particles": str(source.path), "preset": preset, "settings": [*self._diameter(), *settings],
+            "reading": plain(source.reading),
+        }  # fmt: skip
         self._bench.helper.ask(
             "estimate", given, done=self.estimated.emit, failed=lambda _: self.estimated.emit(None)
         )  # what is wrong with the input is told when it is used

@@ -187,9 +187,7 @@ class TrainingPanel(QWidget):
 
     def _say_cost(self, found: dict[str, Any] | None) -> None:
         if found is None:
-            source = self._bench.session.source
-            later = source is not None and source.particles.volumes is None
-            self.cost.setText(self._where() + (": time and memory are known once boxes are cut" if later else ""))
+            self.cost.setText(self._where())
             return
         self.cost.setText(f"{found['words']}: about {duration(found['seconds'])}, {found['memory_gb']:.1f} GB")
 
@@ -249,6 +247,8 @@ class TrainingPanel(QWidget):
             self.bar.setRange(0, 100)
             self.bar.setValue(100 if state == "finished" else 0)
             self.bar.setFormat("%p%")
+        if not active:
+            self.rates.setText("")
         if state == "finished":
             self.bar.setRange(0, 100)
             self.bar.setValue(100)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.io import read_particles
+from napari_disentangle.particles import ArrayVolumes
+from napari_disentangle.preview import some_boxes
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.encoding import model_for
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 
 STEPS = 2
 """Timed steps at each size, after one that is not timed."""
-SEARCHED = 48
+SEARCHED = 24
 """Particles whose poses are searched to time the search."""
+OVERHEAD = 120
+"""Particles that the fixed part of a search is worth: CPU seconds of searches of 12 to 240 lie on such a line."""
+GROUPS = 3
+"""Searches that a training makes, one a group of like particles: nobody knows the number before."""
 START = 6.0
 """Seconds to start Python with torch and to read a recipe."""
 PYTORCH_GB = 0.55
@@ -58,7 +64,7 @@ def estimate_training(
     Parameters
     ----------
     particles, preset, settings, reading
-        As `prepare`.
+        As `prepare`; or a list of positions, whose boxes would be cut first.
     device : "auto", "cpu", "cuda" or "mps"
     seed : int
         Of the choice of particles that are tried.
@@ -72,15 +78,20 @@ def estimate_training(
     settings = list(settings)
     recipe = Recipe.preset(preset).with_settings(settings)
     everything = read_particles(particles, **(reading or {}))
+    order = np.random.default_rng(seed).permutation(len(everything))
+    some = None
+    if everything.volumes is None:
+        rows, boxes, voxel = some_boxes(everything, order, recipe.pose.diameter, max(recipe.training.batch_size, 8))
+        some = replace(everything.subset(rows), volumes=ArrayVolumes(boxes), voxel_size=voxel)
     if everything.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
         recipe = recipe.with_settings(["pose.mode=local"])
-    geometry = geometry_of(everything, recipe)
-    imported_pose(everything, recipe, geometry)
     check_few(everything)
     n = len(everything)
     batch = min(recipe.training.batch_size, n)
-    rows = np.sort(np.random.default_rng(seed).permutation(n)[: max(batch, 8)])
-    some = everything.subset(rows)
+    if some is None:
+        some = everything.subset(np.sort(order[: max(batch, 8)]))
+    geometry = geometry_of(some, recipe)
+    imported_pose(some, recipe, geometry)
     began = time.monotonic()
     # Neighbours of one tomogram share a scale; the few that are tried need not.
     inputs = read_inputs(replace(some, tomogram=None), recipe)
@@ -95,7 +106,8 @@ def estimate_training(
             seconds += took * per_epoch * epochs
             held = max(held, needs)
     if recipe.pose.search and recipe.pose.mode in ("free", "local"):
-        seconds += _search(some, recipe) * n
+        groups = min(GROUPS, max(1, n // 40))
+        seconds += _search(some, recipe) * (groups * OVERHEAD + n)
     kept = n * (geometry.coarse**3 * 4 + 1024) / 1e9
     return Estimate(n, seconds, round(PYTORCH_GB + kept + held, 2), words)
 
@@ -124,7 +136,7 @@ def _steps(model: Harmony, inputs: Inputs, size: int, device: str) -> tuple[floa
 
 
 def _search(some: ParticleSet, recipe: Recipe) -> float:
-    """Return the seconds that the search of poses takes for one particle."""
+    """Return the seconds that the search of poses takes for one particle, or for one that `OVERHEAD` counts."""
     from napari_disentangle.averaging import average
 
     few = some.subset(np.arange(min(SEARCHED, len(some))))
@@ -138,4 +150,4 @@ def _search(some: ParticleSet, recipe: Recipe) -> float:
         rounds=1,
         starts=1,
     )
-    return (time.monotonic() - began) / len(few)
+    return (time.monotonic() - began) / (OVERHEAD + len(few))
