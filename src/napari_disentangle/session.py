@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,7 +32,6 @@ DRAWN = "drawn"
 """Name under which the selection at hand is kept in the run folder until the user names it."""
 GROUPS = "auto"
 """Name of the groups that the window finds by itself."""
-COMBINE = ("new", "add", "remove", "intersect")
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def open_source(path: Path, reading: Mapping[str, Any] | None = None, diameter: 
     except InputError:
         if not path.exists():
             raise
-        # A table of tomograms or a single volume has no particles: say what it is, if it is anything.
-        found = describe(path, **{k: v for k, v in given.items() if k in ("voxel_size", "tilt_range")})
-        if found.kind == "tomograms":
+        # A table of tomograms has no particles: say so. Other faults of the file alone are not what was wrong first.
+        found = None
+        with suppress(InputError):
+            found = describe(path, **{k: v for k, v in given.items() if k in ("voxel_size", "tilt_range")})
+        if found is not None and found.kind == "tomograms":
             raise InputError(
                 f"{path} is a table of {len(found.tomograms)} tomograms and names no particles; open the particle list, and give this "
                 "table as its tomograms."
@@ -82,6 +84,10 @@ class RunState:
     maps: Mapping[tuple[str, str], Embedding]
     """(space, method) -> coordinates."""
     groups: tuple[Selection, ...]
+    grouping: str
+    """Name of the clustering that `groups` are of."""
+    saved: tuple[str, ...]
+    """Names of all selections."""
     drawn: Selection | None
     state: str
     """As `Run.state`."""
@@ -89,7 +95,7 @@ class RunState:
     """Who trains it at present, in words."""
 
 
-def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str = GROUPS) -> RunState:
+def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str | None = None) -> RunState:
     """Read what the window shows of a run.
 
     Parameters
@@ -97,8 +103,8 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str = 
     run : Run
     particles : ParticleSet, optional
         Its particles, where they have been read before.
-    grouping : str
-        Name of the clustering whose groups are shown.
+    grouping : str, optional
+        Name of the clustering whose groups are shown; by default the window's own, or else the first there is.
 
     Raises
     ------
@@ -106,6 +112,9 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str = 
         As `Run.particles` and `Run.codes`.
     """
     names = run.selections()
+    clusterings = [name.partition("/")[0] for name in names if name.endswith("/1")]
+    if grouping is None:
+        grouping = GROUPS if GROUPS in clusterings or not clusterings else clusterings[0]
     embeddings = [run.embedding(space, method) for space in SPACES for method in METHODS]
     return RunState(
         run=run,
@@ -113,6 +122,8 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str = 
         codes=run.codes() if run.fingerprint() is not None else None,
         maps={(one.space, one.method): one for one in embeddings if one is not None},
         groups=tuple(run.selection(name) for name in names if name.startswith(f"{grouping}/")),
+        grouping=grouping,
+        saved=tuple(names),
         drawn=run.selection(f"{DRAWN}/0") if f"{DRAWN}/0" in names else None,
         state=run.state(),
         writer=run.writer(),
@@ -142,6 +153,8 @@ class Session:
         self.diameter: float | None = None
         self.invert = False
         """Whether protein is dark in the volumes that were opened."""
+        self.contrast_chosen = False
+        """Whether the user said so, and not the mean of the boxes."""
         self.run: Run | None = None
         self.particles: ParticleSet | None = None
         """Of the run."""
@@ -152,11 +165,15 @@ class Session:
         self.groups: tuple[Selection, ...] = ()
         self.grouping = GROUPS
         """Name of the clustering that `groups` are of."""
+        self.saved: tuple[str, ...] = ()
+        """Names of the selections in the run folder."""
         self.history = History(None)
         self.averages: dict[str, Any] = {}
 
     def set_source(self, source: Source) -> None:
         """Take particles that were opened; a run that is shown stays until another one is made or opened."""
+        if self.source is None or source.path != self.source.path:
+            self.invert = self.contrast_chosen = False
         self.source = source
         self.diameter = source.diameter or self._diameter_of_boxes(source)
         self.source_changed.emit()
@@ -176,7 +193,7 @@ class Session:
     def set_run(self, state: RunState) -> None:
         """Show a run; the one before stays on disk as it is."""
         self.run, self.particles, self.ids = state.run, state.particles, state.particles.ids
-        self.averages, self.grouping = {}, GROUPS
+        self.averages = {}
         self.history = History(state.drawn)
         self._take(state)
         self.run_changed.emit()
@@ -198,6 +215,7 @@ class Session:
 
     def _take(self, state: RunState) -> None:
         self.codes, self.maps, self.groups = state.codes, dict(state.maps), state.groups
+        self.grouping, self.saved = state.grouping, state.saved
 
     def rows_of(self, ids: Ints) -> Bools:
         """Return (n,) which of the run's particles are among `ids`."""
@@ -267,9 +285,9 @@ class Session:
         if combine != "new" and before is not None:
             algebra = {"add": Selection.__or__, "remove": Selection.__sub__, "intersect": Selection.__and__}
             found = algebra[combine](before, drawn)
-            drawn = replace(
-                found, name=f"{DRAWN}/0", how={"operation": combine, "before": before.how, "drawn": dict(how)}
-            )
+            # A list of steps, and no nest: people combine hundreds of strokes.
+            steps = before.how.get("steps") or [{"combine": "new", **before.how}]
+            drawn = replace(found, name=f"{DRAWN}/0", how={"steps": [*steps, {"combine": combine, **how}]})
         self.history.push(drawn)
         self.selection_changed.emit()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_disentangle.errors import InputError
+from napari_disentangle.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,16 +125,17 @@ def group(
 
 
 def average(
-    tell: Tell, run: str, selection: str, mode: Mode | None, rounds: int = 3, starts: int = 3
+    tell: Tell, run: str, selection: str, ids: Sequence[int], mode: Mode | None, rounds: int = 3, starts: int = 3
 ) -> dict[str, Any]:
-    """Average a selection of a run."""
+    """Average particles of a run under a selection's name, whatever the folder has by that name."""
     from napari_disentangle.run import Run
+    from napari_disentangle.selection import Selection
     from napari_disentangle.stages import average_selection
     from napari_disentangle.training.device import choose_device
 
     opened = Run.open(Path(run))
     average_selection(
-        opened, opened.selection(selection), mode=mode, rounds=rounds, starts=starts, device=choose_device("auto")[0],
+        opened, Selection(selection, np.array(ids, np.int64)), mode=mode, rounds=rounds, starts=starts, device=choose_device("auto")[0],
         progress=tell,
     )  # fmt: skip  # pyright: ignore[reportArgumentType]
     return {"folder": str(opened.average_folder(selection))}
@@ -157,7 +158,7 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
     at = np.concatenate([np.flatnonzero(codes.ids == i) for i in ids]) if len(ids) else np.zeros(0, np.int64)
     if not len(at):
         raise InputError(f"{run}: none of these particles was trained on, so the model has nothing to say of them.")
-    model, geometry = _model(run, str(opened.checkpoint()))
+    model, geometry = _model(run, codes.fingerprint)
     volumes, voxel = decode_with(model, geometry, opened.recipe, codes.content[at])
     placed = volumes
     if codes.pose is not None:
@@ -181,9 +182,9 @@ def learnt(tell: Tell, run: str, groups: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def _model(run: str, checkpoint: str) -> tuple[Harmony, Geometry]:
-    """Return the model of a checkpoint, kept for the next click."""
-    del checkpoint  # a newer one is another model
+def _model(run: str, fingerprint: str) -> tuple[Harmony, Geometry]:
+    """Return the model of a run, kept for the next click."""
+    del fingerprint  # other weights are another model, under whatever name
     from napari_disentangle.run import Run
     from napari_disentangle.training.encoding import load_model
 
@@ -228,8 +229,11 @@ def serve() -> None:
             answer(id=number, error=str(error))
         except OSError as error:
             answer(id=number, error=f"{error.filename or 'the system'}: {error.strerror or error}")
-        except Exception:
-            answer(id=number, bug=traceback.format_exc())
+        except Exception as error:
+            if is_out_of_memory(error):
+                answer(id=number, error="Memory ran out; close other programs, or try with fewer particles.")
+            else:
+                answer(id=number, bug=traceback.format_exc())
 
     lanes = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in LANES}
     for line in sys.stdin:

@@ -241,7 +241,13 @@ class AveragesPanel(QWidget):
         ]
         if with_decoded:
             shown.append(
-                Shown("decoded", average.decoded, average.record.decoded_voxel_size, DECODED, note="model, not data")
+                Shown(
+                    f"{name}: decoded" if many else "decoded",
+                    average.decoded,
+                    average.record.decoded_voxel_size,
+                    DECODED,
+                    note="model, not data",
+                )
             )
         if with_difference:
             size = average.decoded.shape[-1]

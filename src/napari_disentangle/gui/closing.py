@@ -43,7 +43,11 @@ class Closing(QObject):
 
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
         """Ask before the window closes, and look afterwards whether it has: napari asks too, and may hear no."""
-        if a1 is None or a1.type() != QEvent.Type.Close or a0 is not self._window:
+        if a1 is None or a0 is not self._window:
+            return False
+        if a1.type() == QEvent.Type.Hide and not a1.spontaneous():
+            QTimer.singleShot(0, self._look)  # napari's own question may have come after the close event
+        if a1.type() != QEvent.Type.Close:
             return False
         trainer = self._bench.trainer
         if trainer.active and trainer.ours and not self._bench.closed and not self._agreed():
@@ -71,6 +75,8 @@ class Closing(QObject):
         answer = asking.clickedButton()
         if answer is leave:
             trainer.let_go()
+        elif answer is stop:
+            trainer.stop()
         return answer in (stop, leave)
 
     def _look(self) -> None:

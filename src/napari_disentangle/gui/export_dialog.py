@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QVBoxLayout, QWidget
 
+from napari_disentangle.gui.exporting import is_of
 from napari_disentangle.gui.forms import ProblemLine, button, row, words
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ class ExportDialog(QDialog):
         self.setObjectName("export")
         self.setWindowTitle("Export particles")
         session = bench.session
+        self._writing = False
         run, particles = session.run, session.particles
         assert run is not None
         assert particles is not None
+        self._run = run
         original = particles.original or particles.path
         suffix = ".csv" if original.suffix == ".csv" else ".star"
         name = selection.name.replace("/", "_")
@@ -51,7 +54,8 @@ class ExportDialog(QDialog):
         self.rest.setToolTip("All rows of the original list that are not selected, with those that have no box")
         self.maps = QCheckBox("write the maps of its average too, into NAME_maps")
         self.maps.setToolTip("average, half maps, decoded volume (model, not data) and FSC")
-        self.maps.setEnabled(selection.name in session.averages)
+        average = session.averages.get(selection.name)
+        self.maps.setEnabled(average is not None and is_of(average.record, selection))
         self.overwrite = QCheckBox("replace files that are there")
         self.problem = ProblemLine()
         self.buttons = QDialogButtonBox()
@@ -75,14 +79,25 @@ class ExportDialog(QDialog):
             self.path.setText(name)
 
     def _write(self) -> None:
+        self._writing = True
         self.write.setEnabled(False)
         self.problem.say("")
         self._bench.results.export(
-            self._selection, Path(self.path.text().strip()).expanduser(), poses=self.poses.isChecked(),
+            self._run, self._selection, Path(self.path.text().strip()).expanduser(), poses=self.poses.isChecked(),
             complement=self.rest.isChecked(), maps=self.maps.isChecked(), overwrite=self.overwrite.isChecked(),
-            done=lambda _: self.accept(), failed=self._refused,
+            done=self._wrote, failed=self._refused,
         )  # fmt: skip
 
+    def reject(self) -> None:
+        """Leave, unless files are being written."""
+        if not self._writing:
+            super().reject()
+
+    def _wrote(self, _: str) -> None:
+        self._writing = False
+        self.accept()
+
     def _refused(self, sentence: str) -> None:
+        self._writing = False
         self.write.setEnabled(True)
         self.problem.say(sentence)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.gui.worker import TaskBugError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +27,6 @@ class _Request:
     done: Callable[[Any], None]
     failed: Callable[[BaseException], None]
     told: Callable[[str, float], None] | None
-
-
-class TaskBugError(Exception):
-    """A task met a mistake of ours; the message is its traceback."""
 
 
 class Helper(QObject):
@@ -92,9 +89,10 @@ class Helper(QObject):
         assert self._process is not None
         assert self._process.stdin is not None
         number = next(self._numbers)
+        request = json.dumps({"id": number, "task": task, "with": given}) + "\n"
         self._waiting[number] = _Request(done, failed, told)
         try:
-            self._process.stdin.write(json.dumps({"id": number, "task": task, "with": given}) + "\n")
+            self._process.stdin.write(request)
             self._process.stdin.flush()
         except OSError:  # it has just died: its end is on the way, and fails what waits
             return

@@ -10,7 +10,7 @@ import numpy as np
 from napari_disentangle.gui.theme import rgba
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UNITS = "angstrom"
 OURS = "napari-disentangle"
 """Key of a layer's metadata that holds what it is of."""
+HIDDEN = "napari-disentangle hid it"
+"""Key of a layer's metadata while it is of particles that are not shown."""
 MOST_HIGHLIGHTED = 20_000
 """Selected particles that get an outline; napari draws more of them slowly."""
 
@@ -72,6 +74,11 @@ def _to_world(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.stack(axes, 1) - offset[:, None], offset
 
 
+def _same_file(one: Any, other: Any) -> bool:
+    name = getattr(one, "filename", None)
+    return name is not None and name == getattr(other, "filename", None)
+
+
 def _side(matrix: NDArray[np.float64]) -> float:
     """Return the edge of the cube that a matrix (3, 3) makes of the unit cube, were it one."""
     return float(abs(np.linalg.det(matrix)) ** (1 / 3))
@@ -85,6 +92,19 @@ def _ratio(unit: Any, other: Any) -> float:
         return float(Quantity(1, unit).to(other).magnitude)
     except DimensionalityError:
         return 1.0
+
+
+def image_around(points: Any, images: Sequence[Any]) -> Any:
+    """Return the volume that most of the points lie in, the topmost of equals; None where there is no volume."""
+    volumes = [image for image in images if image.ndim == 3]
+    if not volumes or points.ndim < 3:
+        return volumes[-1] if volumes else None
+
+    def inside(image: Any) -> int:
+        places = in_voxels(points, image)
+        return int(((places >= -0.5) & (places <= np.array(image.data.shape) - 0.5)).all(1).sum())
+
+    return max(reversed(volumes), key=inside)
 
 
 class TomogramLayers:
@@ -107,6 +127,7 @@ class TomogramLayers:
         self._image: Any = None
         self._points: Any = None
         self._named: Any = None  # the points layer, once its features say which particle is which
+        self._volume: NDArray[Any] | None = None
         self._voxel_size: float | None = None
         self._diameter = 0.0
         self._adopted = (False, False)
@@ -145,10 +166,17 @@ class TomogramLayers:
         """Show a tomogram, instead of the one before; `limits` are grey levels."""
         layer, self._voxel_size = self.image, voxel_size
         adopted, self._adopted = self._adopted[0], (False, self._adopted[1])
+        before, self._volume = self._volume, volume
         self._viewer.canvas.overlays.scale_bar.visible = True
-        if layer is not None and (layer.data is volume or (adopted and layer.data.shape == volume.shape)):
+        theirs = layer is not None and OURS not in layer.metadata
+        self._show(layer)
+        if layer is not None and (
+            layer.data is volume
+            or (adopted and layer.data.shape == volume.shape)
+            or (theirs and _same_file(before, volume))
+        ):
             return
-        if layer is None or OURS not in layer.metadata:
+        if layer is None or theirs:
             self._image = self._viewer.add_image(
                 volume, name=name, contrast_limits=limits, **in_space(voxel_size), metadata={OURS: "tomogram"}
             )
@@ -157,6 +185,18 @@ class TomogramLayers:
             layer.data, layer.name = volume, name
             layer.scale, layer.contrast_limits = (voxel_size,) * 3, limits
             layer.metadata = {OURS: "tomogram"}
+
+    @staticmethod
+    def _show(layer: Any) -> None:
+        if layer is not None and layer.metadata.pop(HIDDEN, False):
+            layer.visible = True
+
+    def hide(self, *, particles: bool = True) -> None:
+        """Hide the tomogram, and its particles, while others are shown that have no place in it."""
+        for layer in (self.image, self.points if particles else None):
+            if layer is not None and layer.visible:
+                layer.visible = False
+                layer.metadata[HIDDEN] = True  # and not by the user
 
     def show_particles(self, ids: Ints, positions: NDArray[np.float64], diameter: float) -> None:
         """Show the particles of a tomogram, instead of those before.
@@ -170,7 +210,11 @@ class TomogramLayers:
             In Angstrom.
         """
         layer = self.points
+        self._show(layer)
         adopted, self._adopted = self._adopted[1], (self._adopted[0], False)
+        if layer is not None and OURS not in layer.metadata and self._holds(ids, positions):
+            self.resize(diameter)
+            return
         with self._silent():
             if layer is None or (OURS not in layer.metadata and not (adopted and len(layer.data) == len(ids))):
                 self._points = layer = self._viewer.add_points(
@@ -182,12 +226,19 @@ class TomogramLayers:
             if not adopted:
                 matrix, offset = self._angstrom(layer)
                 layer.data = np.linalg.solve(matrix, (positions - offset).T).T
-            # What the user adds is none of the particles.
-            layer.features = {**({} if not adopted else dict(layer.features)), "particle": ids}
-            layer.feature_defaults = {**dict(layer.feature_defaults.iloc[0]), "particle": -1}
+            layer.features = {**(dict(layer.features) if adopted else {}), "particle": ids}
             self._named = layer
             self._listen(layer)
             self.resize(diameter)
+
+    def _holds(self, ids: Ints, positions: NDArray[np.float64]) -> bool:
+        """Return whether the points layer has these particles, at these places, already."""
+        known = self.ids
+        rows = np.flatnonzero(np.isin(known, ids))
+        if len(rows) != len(ids) or not np.array_equal(known[rows], ids):
+            return False
+        matrix, offset = self._angstrom(self.points)
+        return np.allclose(self.points.data[rows, -3:] @ matrix.T + offset, positions, atol=0.1)
 
     def _angstrom(self, points: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return matrix and offset from a points layer's data to Angstrom from the tomogram's corner voxel, zyx."""
@@ -209,6 +260,7 @@ class TomogramLayers:
 
     def _listen(self, layer: Any) -> None:
         layer.selected_data.events.items_changed.connect(self._on_selected)
+        layer.events.data.connect(self._on_data)
 
     def resize(self, diameter: float) -> None:
         """Draw particles of this diameter, in Angstrom."""
@@ -241,12 +293,9 @@ class TomogramLayers:
         width[chosen] = 0.16
         with self._silent():
             layer.border_color, layer.face_color, layer.border_width = border, face, width
-            features, defaults = layer.features.copy(), layer.feature_defaults
+            features = layer.features.copy()
             features["group"], features["selected"] = labels, selected
             layer.features = features
-            layer.feature_defaults = {"particle": -1, "group": -1, "selected": False} | {
-                name: value for name, value in dict(defaults.iloc[0]).items() if name in features
-            }
 
     def go_to(self, particle: int) -> None:
         """Bring a particle into view, if it is in the tomogram that is shown."""
@@ -305,6 +354,15 @@ class TomogramLayers:
         chosen = ids[rows[rows < len(ids)]]
         if (chosen >= 0).any():
             self._selected(chosen[chosen >= 0])
+
+    def _on_data(self, event: Any) -> None:
+        """Give points that the user adds no particle: napari gives them the features of the last one selected."""
+        layer = self.points
+        if event.action == "added" and layer is not None and layer is self._named:
+            features = layer.features.copy()
+            features.loc[features.index[-len(event.data_indices) :], "particle"] = -1
+            with self._silent():
+                layer.features = features
 
     @contextmanager
     def _silent(self) -> Generator[None]:

@@ -77,6 +77,7 @@ class MapView(QWidget):
         layout.setSpacing(2)
         layout.addLayout(head)
         layout.addWidget(self.canvas, 1)
+        self.canvas.hovered.connect(self._name_particle)
         self.kind.activated.connect(lambda _: self._on_kind())
         self._links = Links()
         self._links.add(bench.session.run_changed, self._on_run)
@@ -87,6 +88,15 @@ class MapView(QWidget):
     def described(self) -> str:
         """What is shown, for the record of a selection."""
         return f"{self._space} ({self._shown[0]})"
+
+    def _name_particle(self, row: int) -> None:
+        session = self._bench.session
+        named = ""
+        if 0 <= row < len(session.ids):
+            ids = session.ids[row : row + 1]
+            group = next((f", group {k + 1}" for k, one in enumerate(session.groups) if np.isin(ids, one.ids)[0]), "")
+            named = f"particle {ids[0]}{group}; a click shows it"
+        self.canvas.native.setToolTip(named)
 
     def _on_run(self) -> None:
         self.kind.setCurrentIndex(0)
@@ -117,12 +127,15 @@ class MapView(QWidget):
         wanted = self.kind.currentData()
         found, kind, note = self._find(wanted)
         self.note.setText(note)
-        self.update_button.setVisible(kind == wanted and bool(note))
+        training = self._bench.trainer.active
+        self.update_button.setVisible(wanted in ("umap", "pca") and bool(note) and not session.is_new and not training)
         if found is None:
             self.coordinates = None
             self.canvas.set_points(None)
+            makeable = not session.is_new and wanted in ("umap", "pca")
+            self.update_button.setVisible(makeable and not training)
             self.canvas.set_message(
-                "After the first epochs of training." if session.is_new else "This map is being made."
+                "Not made yet; Update makes it." if makeable else "After the first epochs of training."
             )
             return
         kept = self.coordinates is not None and self._shown == (kind, str(session.run.path))
@@ -131,7 +144,7 @@ class MapView(QWidget):
         self._shown = (kind, str(session.run.path))
         if not same:
             self.coordinates = found
-            self.canvas.set_points(found, keep_view=False)
+            self.canvas.set_points(found, keep_view=kept)
             self.canvas.set_selected(session.selected)
 
     def _find(self, wanted: str) -> tuple[NDArray[np.float32] | None, str, str]:

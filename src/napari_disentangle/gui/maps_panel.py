@@ -25,8 +25,9 @@ from napari_disentangle.gui.export_dialog import ExportDialog
 from napari_disentangle.gui.forms import Links, ProblemLine, button
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.map_view import MapView
-from napari_disentangle.gui.theme import group_colour, rgba, rgba_of_values, theme_colours
+from napari_disentangle.gui.theme import WARNING, group_colour, rgba, rgba_of_values, theme_colours
 from napari_disentangle.gui.volumes import Shown, VolumeRow
+from napari_disentangle.gui.worker import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.gui.scatter import Stroke
     from napari_disentangle.gui.workbench import Workbench
+    from napari_disentangle.selection import Selection
 
 TOOLS = {
     "pan": ("Move", "Drag moves the map, the wheel zooms, a click shows a particle (Esc)", "Esc"),
@@ -89,11 +91,13 @@ class MapsPanel(QWidget):
             view.canvas.drawn.connect(lambda stroke, view=view: self._on_drawn(view, stroke))
             view.canvas.picked.connect(self._on_picked)
             view.canvas.cancelled.connect(lambda: self.choose_tool("pan"))
+            self._shortcut("Return", self.ask_name, view)  # in a number field, Enter is the field's
+        self.gallery.clicked.connect(self._on_pictured)
         session = bench.session
         self._links = Links()
         for signal, slot in (
             (session.run_changed, self._show_run),
-            (session.maps_changed, self._colour_points),
+            (session.maps_changed, self._show_groups),
             (session.groups_changed, self._show_groups),
             (session.selection_changed, self._show_selection),
             (bench.results.pictured, self._show_pictures),
@@ -106,6 +110,7 @@ class MapsPanel(QWidget):
         self._show_run()
         self._show_groups()
         self._show_selection()
+        bench.results.picture_selection()
 
     # ---- layout ------------------------------------------------------------------------------------------------
 
@@ -153,7 +158,6 @@ class MapsPanel(QWidget):
         self.invert = button("Invert", "Select all other particles instead", self._invert)
         self.clear = button("None", "Select nothing", lambda: self._bench.session.choose(None))
         self.name = button("Name it…", "Keep the selection under a name (Enter)", self.ask_name)
-        self._shortcut("Return", self.ask_name)
         self.export = button("Export…", "Write the selected particles as a RELION list", self.ask_export, strong=True)
         for part in (self.undo, self.redo, self.invert, self.clear):
             layout.addWidget(part)
@@ -185,6 +189,13 @@ class MapsPanel(QWidget):
         for part in (QLabel("groups"), self.k, QLabel("in"), self.space, QLabel("of"), self.within, self.find_button):
             layout.addWidget(part)
         layout.addWidget(self.groups_row)
+        self.stale_groups = QLabel("of an earlier training")
+        self.stale_groups.setStyleSheet(f"QLabel {{ color: {WARNING}; }}")
+        self.stale_groups.setToolTip(
+            "The codes have changed since these groups were found; Find groups finds them anew"
+        )
+        self.stale_groups.setVisible(False)
+        layout.addWidget(self.stale_groups)
         self._chips = QHBoxLayout(self.groups_row)
         self._chips.setContentsMargins(6, 0, 0, 0)
         self._chips.setSpacing(2)
@@ -202,8 +213,8 @@ class MapsPanel(QWidget):
         group.addButton(made)
         return made
 
-    def _shortcut(self, keys: str, done: Callable[[], Any]) -> None:
-        shortcut = QShortcut(QKeySequence(keys), self)
+    def _shortcut(self, keys: str, done: Callable[[], Any], where: QWidget | None = None) -> None:
+        shortcut = QShortcut(QKeySequence(keys), where or self)
         shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         shortcut.activated.connect(done)
 
@@ -223,8 +234,6 @@ class MapsPanel(QWidget):
             view.canvas.set_tool(name)
 
     def _on_drawn(self, view: MapView, stroke: Stroke) -> None:
-        from napari_disentangle.gui.worker import in_thread
-
         session = self._bench.session
         coordinates, ids = view.coordinates, session.ids
         if coordinates is None:
@@ -245,6 +254,11 @@ class MapsPanel(QWidget):
         if row < len(session.ids):
             self.side.setCurrentWidget(self.particle)
             self._bench.results.show_particle(int(session.ids[row]))
+
+    def _on_pictured(self, index: int) -> None:
+        if index < len(self._pictured):
+            self.side.setCurrentWidget(self.particle)
+            self._bench.results.show_particle(int(self._pictured[index]))
 
     def _invert(self) -> None:
         session = self._bench.session
@@ -270,11 +284,16 @@ class MapsPanel(QWidget):
         self._bench.results.group(self.space.currentText(), self.k.value() or None, within)
 
     def _choose_saved(self, index: int) -> None:
-        run, name = self._bench.session.run, self.saved.itemData(index)
-        if run is not None and name:
-            from napari_disentangle.gui.worker import in_thread
+        session, name = self._bench.session, self.saved.itemData(index)
+        run = session.run
+        if run is None or not name:
+            return
 
-            in_thread(lambda: run.selection(name), done=self._bench.session.choose, failed=self._bench.failing("maps"))
+        def chosen(selection: Selection) -> None:
+            if run is session.run:
+                session.choose(selection)
+
+        in_thread(lambda: run.selection(name), done=chosen, failed=self._bench.failing("maps"))
 
     # ---- showing -----------------------------------------------------------------------------------------------
 
@@ -322,25 +341,27 @@ class MapsPanel(QWidget):
         while (item := self._chips.takeAt(0)) is not None:
             if item.widget() is not None:
                 item.widget().deleteLater()  # pyright: ignore[reportOptionalMemberAccess]
-        for k, group in enumerate(self._bench.session.groups):
+        session = self._bench.session
+        for k, group in enumerate(session.groups):
             chip = button(
                 f"{k + 1}: {len(group):,}", f"Select group {k + 1}, {len(group):,} particles",
                 lambda group=group: self._bench.session.choose(group),
             )  # fmt: skip
             chip.setStyleSheet(f"QPushButton {{ border-left: 8px solid {group_colour(k)}; padding: 2px 6px; }}")
             self._chips.addWidget(chip)
+        self.stale_groups.setVisible(
+            any(g.how.get("fingerprint") not in ("", None, session.fingerprint) for g in session.groups)
+        )
         self._colour_points()
         self._list_saved()
 
     def _list_saved(self) -> None:
-        run = self._bench.session.run
-        chosen = self._bench.session.selection
+        session = self._bench.session
         self.saved.clear()
         self.saved.addItem("selections…", "")
-        if run is not None:
-            for name in run.selections():
-                self.saved.addItem(name, name)
-        at = self.saved.findData(chosen.name) if chosen is not None else 0
+        for name in session.saved:
+            self.saved.addItem(name, name)
+        at = -1 if session.selection is None else self.saved.findData(session.selection.name)
         self.saved.setCurrentIndex(max(at, 0))
 
     def _show_selection(self) -> None:

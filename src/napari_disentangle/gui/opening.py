@@ -52,6 +52,7 @@ class Opening(QObject):
         super().__init__(bench)
         self._bench = bench
         self._round = 0
+        self._run_round = 0
         self.preview: Preview | None = None
         self.tomogram: str | None = None
         """Name of the tomogram that is in the viewer."""
@@ -84,12 +85,13 @@ class Opening(QObject):
         bench = self._bench
         self._round += 1
         this = self._round
-        bench.busy.emit(f"reading {path.name}", -1.0)
+        words = f"reading {path.name}"
+        bench.begin(words)
 
         def opened(source: Source) -> None:
+            bench.leave_off(words)
             if this != self._round or bench.closed:
                 return
-            bench.busy.emit("", 0.0)
             bench.problem.emit("particles", "")
             bench.folder = default_folder(source.path)
             self.attempt = None
@@ -100,6 +102,7 @@ class Opening(QObject):
             self.look()
 
         def failed(error: BaseException) -> None:
+            bench.leave_off(words)
             if this == self._round:
                 self.attempt = Attempt(path, dict(reading or {}), diameter, layers)
                 bench.failing("particles")(error)
@@ -152,10 +155,10 @@ class Opening(QObject):
         from napari_disentangle.sample import TOMOGRAM, cached
 
         bench = self._bench
-        bench.busy.emit("making the sample", -1.0)
+        bench.begin("making the sample")
 
         def made(_: Path) -> None:
-            bench.busy.emit("", 0.0)
+            bench.leave_off("making the sample")
             bench.viewer.open_sample("napari-disentangle", "tomogram")
 
         in_thread(lambda: cached(TOMOGRAM), done=made, failed=bench.failing("particles"))
@@ -199,7 +202,7 @@ class Opening(QObject):
                 raise InputError(
                     f'The layer "{image.name}" does not say its voxel size in Angstrom; give it under "What the files do not say".'
                 )
-            folder = (volume.parent if volume is not None else Path.home()) / "disentangle"
+            folder = default_folder(volume or Path.home() / "points")
             folder.mkdir(parents=True, exist_ok=True)
             stem = free_name(folder, "".join(c if c.isalnum() else "_" for c in name) or "points")
             if volume is None:
@@ -242,7 +245,8 @@ class Opening(QObject):
         def seen(found: Preview) -> None:
             if source is bench.session.source and diameter == bench.session.diameter:
                 bench.problem.emit("particles", "")
-                bench.session.invert = found.dark
+                if not bench.session.contrast_chosen:
+                    bench.session.invert = found.dark
                 self.preview = found
                 self.previewed.emit(found)
 
@@ -273,33 +277,50 @@ class Opening(QObject):
                 "training", f"{bench.trainer.run.path} is being trained; stop or pause it before opening another run."
             )
             return
-        bench.busy.emit(f"reading {path.name}", -1.0)
+        self._run_round += 1
+        this = self._run_round
+        words = f"reading {path.name}"
+        bench.begin(words)
 
-        def opened(state: RunState) -> None:
-            bench.busy.emit("", 0.0)
+        def opened(found: tuple[RunState, list[dict[str, Any]], Source | None]) -> None:
+            state, events, source = found
+            bench.leave_off(words)
+            if this != self._run_round or bench.closed:
+                return
             for room in ("particles", "training", "maps", "averages"):  # whatever was wrong, it was with another one
                 bench.problem.emit(room, "")
+            if source is not None and bench.session.source is None:
+                bench.folder = state.run.path.absolute().parent
+                bench.session.set_source(source)
+                self.look()
             self.show_run(state)
             if bench.trainer.active and bench.trainer.run is not None and bench.trainer.run.path == state.run.path:
                 return
             if state.writer is not None:
                 bench.trainer.watch(state.run)
             else:
-                bench.trainer.show(state.run)
+                bench.trainer.show(state.run, events)
 
-        in_thread(lambda: read_run(Run.open(path)), done=opened, failed=bench.failing("particles"))
+        def failed(error: BaseException) -> None:
+            bench.leave_off(words)
+            bench.failing("particles")(error)
+
+        alone = bench.session.source is None
+        in_thread(lambda: _read(path, with_source=alone), done=opened, failed=failed)
 
     def show_run(self, state: RunState) -> None:
         """Put a run into the session, and its particles into the viewer."""
         bench = self._bench
-        bench.folder = state.run.path.absolute().parent
+        if bench.folder is None:
+            bench.folder = state.run.path.absolute().parent
         bench.session.set_run(state)
         self.show_tomogram(self.tomogram, state.particles, diameter=state.run.recipe.pose.diameter)
         bench.results.load_averages()
 
     def other_runs(self) -> list[Path]:
         """Return the run folders beside the one that is shown, the newest first."""
-        folder = self._bench.folder
+        run = self._bench.session.run
+        folder = self._bench.folder if run is None else run.path.absolute().parent
         if folder is None or not folder.is_dir():
             return []
         found = [p.parent for p in folder.glob("*/recipe.toml")]
@@ -314,6 +335,7 @@ class Opening(QObject):
         self._wanted = particles
         if not particles.tomograms or particles.tomogram is None or not len(particles):
             self.tomogram = None
+            bench.layers.hide()
             return
         used = [int(k) for k in np.unique(particles.tomogram)]
         index = next((k for k in used if particles.tomograms[k].name == name), used[0])
@@ -334,6 +356,8 @@ class Opening(QObject):
             if found is not None and tomogram.voxel_size is not None:
                 bench.layers.show_tomogram(tomogram.name, found[0], tomogram.voxel_size, found[1])
                 self._volume = tomogram.path
+            else:
+                bench.layers.hide(particles=False)  # another tomogram under these particles would be taken for theirs
             if places is not None and np.isfinite(places[rows]).all():
                 size = diameter or bench.session.diameter or 100.0
                 bench.layers.show_particles(particles.ids[rows], places[rows][:, ::-1].copy(), size)
@@ -373,6 +397,19 @@ class Opening(QObject):
             if session.selection is not None:
                 selected = np.isin(ids, session.selection.ids)
         layers.colour(labels, selected)
+
+
+def _read(path: Path, *, with_source: bool) -> tuple[RunState, list[dict[str, Any]], Source | None]:
+    """Read a run and its diary and, where nothing else is open, the particles that it was made of."""
+    run = Run.open(path)
+    given = run.recipe.input
+    keys = ("tomograms", "tomogram", "voxel_size", "tilt_range", "size_from", "coordinate_pixel")
+    reading = {key: getattr(given, key) for key in keys if getattr(given, key) is not None}
+    for key in ("tomograms", "tomogram"):
+        if key in reading:
+            reading[key] = Path(reading[key])
+    source = open_source(Path(given.particles), reading, run.recipe.pose.diameter) if with_source else None
+    return read_run(run), run.events(), source
 
 
 def _same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:

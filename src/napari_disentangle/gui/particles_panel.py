@@ -24,7 +24,8 @@ from superqt import QCollapsible
 from napari_disentangle.gui.card_words import details, headline
 from napari_disentangle.gui.forms import Links, ProblemLine, button, number, row, words
 from napari_disentangle.gui.gallery import Gallery
-from napari_disentangle.gui.layers import OURS
+from napari_disentangle.gui.layers import OURS, image_around
+from napari_disentangle.preview import box_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,6 +106,7 @@ class ParticlesPanel(QWidget):
         self._links.add(bench.opening.tomogram_shown, self._list_layers)
         self._show_source()
         self._list_layers()
+        self._show_preview(bench.opening.preview)
         bench.opening.open_layers()
 
     def _build(self) -> None:
@@ -282,10 +284,8 @@ class ParticlesPanel(QWidget):
         layers = self._bench.viewer.layers
         name = self.points.currentText()
         if name in layers:
-            images = [one for one in layers if type(one).__name__ == "Image" and one.ndim == 3]
-            image = self._bench.layers.image or next(iter(images), None)
-            size = self.voxel_size.value() or None
-            self._bench.opening.open_points(layers[name], image, size)
+            image = image_around(layers[name], [one for one in layers if type(one).__name__ == "Image"])
+            self._bench.opening.open_points(layers[name], image, self.voxel_size.value() or None)
 
     # ---- what was understood -----------------------------------------------------------------------------------
 
@@ -359,9 +359,10 @@ class ParticlesPanel(QWidget):
             self.contrast_guess.setText("")
             return
         self._filling = True
-        (self.dark if found.dark else self.bright).setChecked(True)
+        session = self._bench.session
+        (self.dark if session.invert else self.bright).setChecked(True)
         self._filling = False
-        self.contrast_guess.setText("(suggested by the mean)")
+        self.contrast_guess.setText("" if session.contrast_chosen else "(suggested by the mean)")
         self._draw(found)
 
     def _draw(self, found: Preview) -> None:
@@ -381,7 +382,10 @@ class ParticlesPanel(QWidget):
             size = source.particles.volumes.shape[-1]
             self.box.setText(f"box {size * source.particles.voxel_size:.0f} Å ({size} voxels)")
         else:
-            self.box.setText(f"box {1.6 * diameter:.0f} Å")
+            voxel = next((t.voxel_size for t in source.particles.tomograms if t.voxel_size), None)
+            shape = None if voxel is None else box_for(diameter, voxel)
+            size = 1.6 * diameter if shape is None or voxel is None else shape.size * shape.bin * voxel
+            self.box.setText(f"box {size:.0f} Å" + ("" if shape is None else f" ({shape.size} voxels)"))
 
     # ---- what the user says ------------------------------------------------------------------------------------
 
@@ -393,7 +397,7 @@ class ParticlesPanel(QWidget):
     def _on_contrast(self, _: Any = None, checked: bool = True) -> None:
         if self._filling or not checked:
             return
-        self._bench.session.invert = self.dark.isChecked()
+        self._bench.session.invert, self._bench.session.contrast_chosen = self.dark.isChecked(), True
         self.contrast_guess.setText("")
         if self._bench.opening.preview is not None:
             self._draw(self._bench.opening.preview)
@@ -406,6 +410,9 @@ class ParticlesPanel(QWidget):
         table = Path(given) if given.endswith(".star") else None
         volume = Path(given) if given and table is None else None
         low, high = self.tilt_low.value(), self.tilt_high.value()
+        if (low > -90) != (high > -90):
+            self.problem.say("Only one end of the tilt range is given; give the lowest and the highest tilt.")
+            return
         self._bench.opening.reread(
             voxel_size=self.voxel_size.value() or None, coordinate_pixel=self.pixel.value() or None,
             tilt_range=(low, high) if high > -90 else None,

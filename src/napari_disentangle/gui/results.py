@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_disentangle.errors import InputError
 from napari_disentangle.export import read_average
 from napari_disentangle.fourier import low_passed
 from napari_disentangle.gui.worker import in_thread, sentence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.gui.workbench import Workbench
     from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.run import Run
 
     Ints = NDArray[np.int64]
 
@@ -44,6 +47,10 @@ class Results(QObject):
         self._bench = bench
         self._looking = 0
         self._clicked = 0
+        self._run: Run | None = None
+        """Whose selection was told last."""
+        self._unsaved: Selection | None = None
+        self._saving = False
         bench.session.selection_changed.connect(self._on_selection)
 
     def map(self, space: str, method: str, then: Callable[[], None] | None = None) -> None:
@@ -68,57 +75,95 @@ class Results(QObject):
         bench = self._bench
         if bench.session.run is None:
             return
-        name = GROUPS if within is None else f"{within.name.replace('/', '-')}-{space}"
-        given: dict[str, Any] = {"run": str(bench.session.run.path), "on": space, "name": name, "k": k}
+        given: dict[str, Any] = {"run": str(bench.session.run.path), "on": space, "k": k}
 
-        def grouped(_: Any) -> None:
-            bench.session.grouping = name
-            bench.refresh()
+        def ask(name: str, kept: str | None) -> None:
+            def grouped(_: Any) -> None:
+                bench.session.grouping = name
+                bench.refresh()
 
-        def ask() -> None:
-            bench.ask("group", given, grouped, room="maps", words=f"grouping by {space}")
+            words = f"grouping by {space}"
+            bench.ask("group", {**given, "name": name, "within": kept}, grouped, room="maps", words=words)
 
         if within is None:
-            ask()
+            ask(GROUPS, None)
         else:
-            given["within"] = within.name
-            self.save_selection(within, ask)
+            self.keep(within, lambda kept: ask(f"{kept.replace('/', '-')}-{space}", kept))
 
     def name_selection(self, name: str) -> None:
-        """Keep the selection at hand under a name of the user's; a name that is taken is refused."""
+        """Keep the selection at hand under a name of the user's; a name that is taken, or no file's, is refused."""
         bench = self._bench
         chosen, run = bench.session.selection, bench.session.run
         if chosen is None or run is None or not len(chosen):
             return
-        if any(known.partition("/")[0] == name for known in run.selections()) or name in (DRAWN, GROUPS):
-            bench.tell("maps", f'There is a selection "{name}" in {run.path} already; choose another name.')
-            return
         named = Selection(f"{name}/0", chosen.ids, chosen.how)
 
-        def saved() -> None:
+        def save() -> None:
+            taken = {DRAWN, GROUPS, *(known.partition("/")[0] for known in run.selections())}
+            if name in taken:
+                raise InputError(f'There is a selection "{name}" in {run.path} already; choose another name.')
+            run.save_selections(name, [named])
+
+        def saved(_: Any) -> None:
             bench.problem.emit("maps", "")
-            bench.session.choose(named)
+            if bench.session.run is run:
+                bench.session.choose(named)
+                bench.refresh()
 
-        self.save_selection(named, saved)
+        in_thread(save, done=saved, failed=bench.failing("maps"))
 
-    def save_selection(self, selection: Selection, then: Callable[[], None]) -> None:
-        """Write a selection into the run folder, unless it came from there, and go on."""
-        run = self._bench.session.run
+    def keep(self, selection: Selection, then: Callable[[str], None]) -> None:
+        """See that a selection is in the run folder, and go on with the name that it has there.
+
+        That is its own name where the folder has these very particles under it, and no gesture or new grouping will
+        replace them; else one that is made of its ids.
+        """
+        bench = self._bench
+        run = bench.session.run
         if run is None:
             return
-        group = selection.name.partition("/")[0]
-        if group != DRAWN and selection.name in run.selections():
-            then()
-            return
-        in_thread(
-            lambda: run.save_selections(group, [selection]), done=lambda _: then(), failed=self._bench.failing("maps")
-        )
+
+        def find() -> str:
+            name = selection.name
+            lasting = name.partition("/")[0] not in (DRAWN, GROUPS) and name in run.selections()
+            if lasting and np.array_equal(run.selection(name).ids, selection.ids):
+                return name
+            group = f"kept-{hashlib.sha256(selection.ids.tobytes()).hexdigest()[:8]}"
+            if f"{group}/0" not in run.selections():
+                run.save_selections(group, [selection])
+            return f"{group}/0"
+
+        def found(name: str) -> None:
+            if bench.session.run is run:
+                then(name)
+
+        in_thread(find, done=found, failed=bench.failing("maps"))
 
     def _on_selection(self) -> None:
-        chosen = self._bench.session.selection
-        if chosen is not None and chosen.name == f"{DRAWN}/0" and len(chosen):
-            self.save_selection(chosen, lambda: None)
+        self._clicked += 1  # a particle that is on its way is of another moment
+        session = self._bench.session
+        if session.run is not None and session.run is self._run:
+            self._unsaved = session.selection or Selection(f"{DRAWN}/0", np.zeros(0, np.int64))
+            self._save_drawn(session.run)
+        self._run = session.run
         self.picture_selection()
+
+    def _save_drawn(self, run: Run) -> None:
+        """Write the selection at hand into the run folder: one writing at a time, and only the newest."""
+        if self._saving or self._unsaved is None:
+            return
+        selection, self._unsaved, self._saving = self._unsaved, None, True
+
+        def after(_: Any = None) -> None:
+            self._saving = False
+            self._save_drawn(run)
+
+        def failed(error: BaseException) -> None:
+            self._bench.failing("maps")(error)
+            self._unsaved = None
+            after()
+
+        in_thread(lambda: run.save_selections(DRAWN, [selection]), done=after, failed=failed)
 
     def picture_selection(self) -> None:
         """Read some particles of the selection, the first of a random order; told by `pictured`."""
@@ -213,13 +258,13 @@ class Results(QObject):
             self.average(rest, refine=refine)
 
         def take(found: Any) -> None:
-            bench.problem.emit("averages", "")
             if run is bench.session.run:
+                bench.problem.emit("averages", "")
                 bench.session.keep_average(first.name, found)
 
-        given = {"run": str(run.path), "selection": first.name, **how}
+        given = {"run": str(run.path), "selection": first.name, "ids": first.ids.tolist(), **how}
         words = f"{'averaging' if how['mode'] else 'aligning and averaging'} {len(first):,} particles"
-        self.save_selection(first, lambda: bench.ask("average", given, averaged, room="averages", words=words))
+        bench.ask("average", given, averaged, room="averages", words=words)
 
     def load_averages(self) -> None:
         """Read the averages that the run folder keeps."""
@@ -239,7 +284,7 @@ class Results(QObject):
         in_thread(read, done=take, failed=bench.failing("averages"))
 
     def export(
-        self, selection: Selection, out: Path, *, poses: bool = False, complement: bool = False, maps: bool = False,
+        self, run: Run, selection: Selection, out: Path, *, poses: bool = False, complement: bool = False, maps: bool = False,
         overwrite: bool = False, done: Callable[[str], None] | None = None,
         failed: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
@@ -247,14 +292,12 @@ class Results(QObject):
         from napari_disentangle.gui.exporting import write_export
 
         bench = self._bench
-        run = bench.session.run
-        if run is None:
-            return
 
         def write() -> str:
             return write_export(run, selection, out, poses=poses, complement=complement, maps=maps, overwrite=overwrite)
 
         def wrote(words: str) -> None:
+            bench.problem.emit("averages", "")
             bench.notice(words)
             self.exported.emit(words)
             if done is not None:
@@ -265,7 +308,7 @@ class Results(QObject):
             if failed is not None:
                 failed(sentence(error))
 
-        self.save_selection(selection, lambda: in_thread(write, done=wrote, failed=refused))
+        in_thread(write, done=wrote, failed=refused)
 
 
 def raw_boxes(particles: ParticleSet, ids: Ints) -> tuple[NDArray[np.float32], float]:

@@ -13,6 +13,8 @@ from vispy.scene import ArcballCamera, SceneCanvas
 from vispy.scene.visuals import Mesh
 from vispy.util.quaternion import Quaternion
 
+from napari_disentangle.gui.scene import DPI
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -182,7 +184,8 @@ class SurfaceCanvas(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.canvas = SceneCanvas(keys=None, show=False, parent=self, app=qtpy.API_NAME.lower(), bgcolor="#262930")
+        # dpi: or vispy starts xdpyinfo to ask for it.
+        self.canvas = SceneCanvas(keys=None, parent=self, app=qtpy.API_NAME.lower(), bgcolor="#262930", dpi=DPI)
         self.canvas.native.setMinimumSize(60, 60)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.gui.worker import follow, sentence
 from napari_disentangle.run.events import EventTail
+from napari_disentangle.run.lock import holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_disentangle.run import Run
@@ -47,14 +49,14 @@ class Trainer(QObject):
         """The sentence that goes with "failed" or "cut off"."""
         self.ours = False
         """Whether the process is our child."""
+        self.told: list[dict[str, Any]] = []
+        """What `events` has told of this run, for who comes later."""
         self._process: subprocess.Popen[bytes] | None = None
         self._leave = threading.Event()
         self._pausing = False
         self._round = 0
-        self._earlier = 0
-        """Events of the diary that an earlier training wrote and that have not been told yet."""
-        self._spoke = False
-        """Whether the present training has written any."""
+        self._begun = False
+        """Whether the child has said that it started; before that it would not see a request to stop."""
 
     @property
     def active(self) -> bool:
@@ -73,34 +75,41 @@ class Trainer(QObject):
         return path if path is not None and path.is_file() else None
 
     def start(self, run: Run, device: str = "auto") -> None:
-        """Train a run, or go on training it, in a child process."""
+        """Train a run, or go on training it, in a child process.
+
+        Raises
+        ------
+        OSError
+            The folder may not be written to, or there is no memory for another process.
+        """
         run.clear_stop()
-        earlier = len(run.events())
+        tail = EventTail(run.path)
+        tail.skip()
         with (run.path / LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "napari_disentangle", "train", str(run.path), "--device", device],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._begin(run, "starting", ours=True, earlier=earlier)
+        self._begin(run, "starting", tail, ours=True)
 
     def watch(self, run: Run) -> None:
         """Follow a run that another process trains."""
         self._process = None
-        self._begin(run, "running", ours=False, earlier=0)
+        self._begin(run, "running", EventTail(run.path), ours=False)
 
-    def show(self, run: Run) -> None:
-        """Tell the events of a run that nobody trains."""
+    def show(self, run: Run, events: list[dict[str, Any]]) -> None:
+        """Tell the events of a run that nobody trains, as they were read."""
         self._leave.set()  # whoever followed an earlier run
         self._round += 1
         self._process = None
         self.run, self.ours, self.why = run, False, ""
-        events = run.events()
         last = str(events[-1]["event"]) if events else "new"
         ended = {"finished": "finished", "stopped": "stopped", "failed": "failed", "new": "idle"}.get(last, "cut off")
         if ended == "failed":
             self.why = str(events[-1].get("why", ""))
         elif ended == "cut off":
             self.why = f"{run.path}: its training was cut off before the end; Resume goes on from its last checkpoint."
+        self.told = list(events)
         self._set(ended)
         self.events.emit(events)
 
@@ -116,6 +125,16 @@ class Trainer(QObject):
         """Look no longer; the training itself goes on."""
         self._leave.set()
 
+    def end(self) -> None:
+        """Stop a training of ours and look no longer; one that has not begun would not see a request, and is ended."""
+        if self.active and self.ours:
+            begun = self._begun
+            with suppress(OSError):  # the folder has gone
+                self._ask_to_stop(pausing=False)
+            if not begun and self._process is not None:
+                self._process.terminate()
+        self.leave()
+
     def let_go(self) -> None:
         """Take a training of ours for one that was started elsewhere: it is not stopped with the window."""
         self.ours = False
@@ -126,48 +145,48 @@ class Trainer(QObject):
             self.run.ask_to_stop()
             self._set("stopping")
 
-    def _begin(self, run: Run, state: str, *, ours: bool, earlier: int) -> None:
+    def _begin(self, run: Run, state: str, tail: EventTail, *, ours: bool) -> None:
         self._leave.set()  # whoever followed an earlier run
         self._leave = threading.Event()
         self._round += 1
-        self.run, self.ours, self.why, self._pausing = run, ours, "", False
-        self._earlier, self._spoke = earlier, False
+        same = ours and self.run is not None and self.run.path == run.path
+        self.run, self.ours, self.why, self._pausing, self._begun = run, ours, "", False, not ours
         this, process, leave = self._round, self._process, self._leave
+        if not same:
+            self.told = []
         self._set(state)
 
         def told(events: list[dict[str, Any]]) -> None:
             if this == self._round and not leave.is_set():
-                present = events[self._earlier :]
-                self._earlier = max(0, self._earlier - len(events))
-                self._spoke = self._spoke or bool(present)
-                if any(e["event"] == "started" for e in present):
+                if any(e["event"] == "started" for e in events):
+                    self._begun = True
                     if self.state == "stopping":
                         run.ask_to_stop()  # a start withdraws what was asked before it
                     elif self.state == "starting":
                         self._set("running")
+                self.told += events
                 self.events.emit(events)
 
-        def done() -> None:
+        def done(last: dict[str, Any] | None) -> None:
             if this == self._round and not leave.is_set():
-                self._ended(run, process)
+                self._ended(run, last, None if process is None else process.returncode)
 
         def failed(error: BaseException) -> None:
             if this == self._round:
                 self.why = sentence(error)
                 self._set("failed")
 
-        follow(lambda: _events(run.path, process, leave), told=told, done=done, failed=failed)
+        follow(lambda: _events(run.path, tail, process, leave), told=told, done=done, failed=failed)
 
-    def _ended(self, run: Run, process: subprocess.Popen[bytes] | None) -> None:
-        status = None if process is None else process.returncode
-        # One that ends before its first word leaves the diary as an earlier training ended it.
-        state = run.state() if self._spoke or not status else "unfinished"
-        if state == "finished":
+    def _ended(self, run: Run, last: dict[str, Any] | None, status: int | None) -> None:
+        """Take how it ended: its last word, None where it ended before the first, and the status of a child of ours."""
+        word = "" if last is None else last["event"]
+        if word == "finished":
             self._set("finished")
-        elif state == "stopped":
+        elif word == "stopped":
             self._set("paused" if self._pausing else "stopped")
-        elif state == "failed":
-            self.why = str(run.events()[-1].get("why", "")) or "it gave no reason"
+        elif word == "failed" and last is not None:
+            self.why = str(last.get("why", "")) or f"{run.path}: its training failed and gave no reason."
             self._set("failed")
         else:
             self.why = _why_cut_off(run.path, status)
@@ -179,20 +198,19 @@ class Trainer(QObject):
 
 
 def _events(
-    folder: Path, process: subprocess.Popen[bytes] | None, leave: threading.Event
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield new events of a run until nobody trains it any more, or `leave` is set."""
-    from napari_disentangle.run.lock import holder
-
-    tail = EventTail(folder)
+    folder: Path, tail: EventTail, process: subprocess.Popen[bytes] | None, leave: threading.Event
+) -> Generator[list[dict[str, Any]], None, dict[str, Any] | None]:
+    """Yield new events of a run until nobody trains it any more, or `leave` is set; return the last one."""
+    last: dict[str, Any] | None = None
     while True:
         # Looked at before reading: what it writes last is read after it has gone.
         gone = process.poll() is not None if process is not None else holder(folder) is None
         found = tail.new()
         if found:
+            last = found[-1]
             yield found
         if gone or leave.wait(LOOK_EVERY):
-            return
+            return last
 
 
 def _why_cut_off(folder: Path, status: int | None) -> str:
@@ -202,7 +220,9 @@ def _why_cut_off(folder: Path, status: int | None) -> str:
         memory = ", most likely because memory ran out" if name == "SIGKILL" else ""
         return f"{folder}: the training process was ended by {name}{memory}; free some memory or choose smaller batches. {remedy}."
     if status:
-        lines = [line.strip() for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
+        log = folder / LOG
+        printed = log.read_text(errors="replace") if log.is_file() else ""  # somebody may have tidied up
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
         last = lines[-1].removeprefix("napari-disentangle: ") if lines else ""
         return last or f"{folder}: the training process ended with status {status}; {remedy}."
     return f"{folder}: its training ended without a word; {remedy}."

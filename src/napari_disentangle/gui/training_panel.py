@@ -11,7 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QComboBox, QProgressBar, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_disentangle.gui.forms import Links, ProblemLine, button, row, settings_form, words
+from napari_disentangle.gui.forms import Links, ProblemLine, button, fill, row, settings_form, words
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.plots import LossPlot
 from napari_disentangle.gui.theme import WARNING, theme_colours
@@ -106,6 +106,7 @@ class TrainingPanel(QWidget):
             (bench.trainer.changed, self._show_state),
             (bench.trainer.events, self._show_events),
             (bench.training.estimated, self._show_estimate),
+            (bench.training.prepared, self._show_state),
             (bench.training.learnt, self._show_learnt),
             (bench.training.reconstructed, self._show_reconstructed),
             (bench.ready, self._show_where),
@@ -120,6 +121,10 @@ class TrainingPanel(QWidget):
         self._on_preset()
         self._show_state()
         self._show_whom()
+        self._show_events(bench.trainer.told)
+        self._show_learnt(*bench.training.last_learnt)
+        if bench.training.last_reconstructed is not None:
+            self._show_reconstructed(*bench.training.last_reconstructed)
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
@@ -223,7 +228,7 @@ class TrainingPanel(QWidget):
         elsewhere = "" if trainer.ours or not active else " (started elsewhere)"
         name = "" if run is None else f"{run.path.name}: "
         self.state.setText(name + STATES[state] + elsewhere)
-        self.start.setEnabled(not active)
+        self.start.setEnabled(not active and not self._bench.training.preparing)
         self.pause.setEnabled(active and state != "stopping")
         self.stop.setEnabled(active and state != "stopping")
         self.resume.setEnabled(
@@ -243,7 +248,7 @@ class TrainingPanel(QWidget):
         if state == "starting":
             self.bar.setRange(0, 0)
             self.bar.setFormat("")
-        elif not active and self.bar.maximum() == 0:
+        elif not active and state != "finished":
             self.bar.setRange(0, 100)
             self.bar.setValue(100 if state == "finished" else 0)
             self.bar.setFormat("%p%")
@@ -269,16 +274,13 @@ class TrainingPanel(QWidget):
 
     def _show_progress(self, event: dict[str, Any]) -> None:
         if event["event"] == "posing":
-            self.bar.setRange(0, 100)
-            self.bar.setValue(round(100 * event["done"]))
-            self.bar.setFormat("searching poses: %p%")
+            fill(self.bar, 100 * event["done"], text="searching poses: %p%")
             self.rates.setText(event["message"])
         elif event["event"] == "notice":
             self.rates.setText(event["message"])
         else:
-            self.bar.setRange(0, event["steps"])
-            self.bar.setValue(event["step"])
-            self.bar.setFormat(f"epoch {event['epoch']} of {event['epochs']}, step {event['step']} of {event['steps']}")
+            text = f"epoch {event['epoch']} of {event['epochs']}, step {event['step']} of {event['steps']}"
+            fill(self.bar, event["step"], event["steps"], text)
             left = "" if event["eta_seconds"] is None else f"; {duration(event['eta_seconds'])} left"
             self.rates.setText(f"{event['particles_per_second']:.0f} particles/s{left}; {event['memory_gb']:.1f} GB")
             if self._bar_of_napari is not None:

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_disentangle.gui.averages_panel import AveragesPanel
-from napari_disentangle.gui.forms import Links, row
+from napari_disentangle.gui.forms import Links, fill, row
 from napari_disentangle.gui.maps_panel import MapsPanel
 from napari_disentangle.gui.particles_panel import ParticlesPanel
 from napari_disentangle.gui.training_panel import TrainingPanel
@@ -195,9 +195,8 @@ class _Tabs(QWidget):
 
     def _show_busy(self, words: str, done: float) -> None:
         self.doing.setText(words)
-        self.bar.setVisible(bool(words))
-        self.bar.setRange(0, 0 if done < 0 else 100)
-        self.bar.setValue(round(100 * max(done, 0)))
+        self.bar.setVisible(bool(words) and done >= 0)
+        fill(self.bar, 100 * max(done, 0))
 
     def _list_runs(self) -> None:
         self.run.clear()

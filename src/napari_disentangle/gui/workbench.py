@@ -61,6 +61,7 @@ class Workbench(QObject):
         self._scratch = TemporaryDirectory(prefix="disentangle-")
         self._refreshing = False
         self._refresh_again = False
+        self._doing: list[str] = []
         self.opening = Opening(self)
         self.results = Results(self)
         self.training = TrainingFlow(self)
@@ -84,21 +85,39 @@ class Workbench(QObject):
         return Path(self._scratch.name)
 
     def ask(self, task: str, given: dict[str, Any], then: Callable[[Any], None], *, room: str, words: str) -> None:
-        """Have the helper do a task of `tasks`, saying so in `words`; what goes wrong is told in `room`."""
+        """Have the helper do a task of `tasks`, saying so in `words`; what goes wrong is told in `room`.
+
+        `then` is called with its result, unless another run is shown by that time.
+        """
+        run = self.session.run
 
         def done(result: Any) -> None:
-            self.busy.emit("", 0.0)
-            if not self.closed:
+            self.leave_off(words)
+            if not self.closed and self.session.run is run:
                 then(result)
 
+        def failed(error: BaseException) -> None:
+            self.leave_off(words)
+            self.failing(room)(error)
+
+        self.begin(words)
+        self.helper.ask(task, given, done=done, failed=failed, told=self.busy.emit)
+
+    def begin(self, words: str) -> None:
+        """Say that something is being done."""
+        self._doing.append(words)
         self.busy.emit(words, -1.0)
-        self.helper.ask(task, given, done=done, failed=self.failing(room), told=self.busy.emit)
+
+    def leave_off(self, words: str) -> None:
+        """Say that it is done; what else is being done shows again."""
+        if words in self._doing:
+            self._doing.remove(words)
+        self.busy.emit(*((self._doing[-1], -1.0) if self._doing else ("", 0.0)))
 
     def failing(self, room: str) -> Callable[[BaseException], None]:
         """Return what tells an exception to the user."""
 
         def failed(error: BaseException) -> None:
-            self.busy.emit("", 0.0)
             if not self.closed:
                 self.tell(room, sentence(error))
 
@@ -138,16 +157,14 @@ class Workbench(QObject):
             after()
 
         grouping = self.session.grouping
-        in_thread(lambda: read_run(run, particles, grouping=grouping), done=read, failed=failed)
+        in_thread(lambda: read_run(run, particles, grouping=grouping or None), done=read, failed=failed)
 
     def close(self) -> None:
         """End everything that was started; a training of ours is asked to stop and leaves a run that can be resumed."""
         if self.closed:
             return
         self.closed = True
-        if self.trainer.active and self.trainer.ours:
-            self.trainer.stop()
-        self.trainer.leave()
+        self.trainer.end()
         self.helper.stop()
         with suppress(OSError):  # a thread may still be reading there
             self._scratch.cleanup()

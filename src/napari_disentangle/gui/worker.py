@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
+
+
+class TaskBugError(Exception):
+    """A task in the helper met a mistake of ours; the message is its traceback."""
 
 
 class JobFailedError(Exception):
@@ -38,29 +45,59 @@ def in_thread(
 
 
 def follow(
-    make: Callable[[], Iterator[Any]],
+    make: Callable[[], Generator[Any, None, Any]],
     *,
     told: Callable[[Any], None],
-    done: Callable[[], None],
+    done: Callable[[Any], None],
     failed: Callable[[BaseException], None],
-) -> Any:
-    """Run a generator in a thread and give what it yields to `told`, on the GUI thread, until it ends by itself.
+) -> None:
+    """Run a generator in a thread of its own: what it yields to `told`, what it returns to `done`, on the GUI thread.
 
-    It is not stopped from outside: give it an event to look at, and let it return.
+    Not in napari's pool, which has few threads and waits for all of them when napari quits. It is not stopped from
+    outside: give it an event to look at, and let it return.
     """
+    following = _Following()
 
-    def job() -> Generator[Any]:
+    def run() -> None:
         try:
-            yield from make()
+            generator = make()
+            while True:
+                try:
+                    value = next(generator)
+                except StopIteration as stop:
+                    listener, value = done, stop.value
+                    break
+                following.said.emit(told, value)
         except RuntimeError as error:
-            raise JobFailedError(str(error)) from error
+            listener, value = failed, JobFailedError(str(error))
+            value.__cause__ = error
+        except Exception as error:
+            listener, value = failed, error
+        with suppress(RuntimeError):  # the application has gone, and with it whoever would hear of it
+            following.ended.emit(listener, value)
 
-    worker: Any = create_worker(job, _start_thread=False, _ignore_errors=True)
-    worker.yielded.connect(told)
-    worker.returned.connect(lambda _: done())
-    worker.errored.connect(failed)
-    worker.start()
-    return worker
+    threading.Thread(target=run, daemon=True, name="disentangle-follower").start()
+
+
+class _Following(QObject):
+    """Takes what a follower says to the GUI thread, in its order; kept until it has ended."""
+
+    said = Signal(object, object)
+    ended = Signal(object, object)
+    _all: ClassVar[set[_Following]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all.add(self)
+        self.said.connect(self._hear)
+        self.ended.connect(self._end)
+
+    def _hear(self, listener: Callable[[Any], None], value: Any) -> None:
+        listener(value)
+
+    def _end(self, listener: Callable[[Any], None], value: Any) -> None:
+        self._all.discard(self)
+        listener(value)
 
 
 def sentence(error: BaseException) -> str:
@@ -69,5 +106,6 @@ def sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'the system'}: {error.strerror or error}"
-    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    last = (str(error).strip().splitlines() or [""])[-1]  # of a task in the helper, the traceback comes before it
+    what = last if isinstance(error, TaskBugError) else f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"this is a mistake in napari-disentangle, not yours ({what}); please report it."

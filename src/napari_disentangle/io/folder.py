@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,9 @@ def new_folder(out: Path, *, marker: str, overwrite: bool = False) -> Generator[
     check_new_folder(out, marker=marker, overwrite=overwrite)
     out = out.resolve()
     part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed; in containers its number comes back
+    for left in out.parent.glob(f".{glob.escape(out.name)}.part-*"):
+        if left == part or _is_left_behind(left):
+            shutil.rmtree(left, ignore_errors=True)  # by a process that was killed; in containers numbers come back
     absent = [p for p in out.parents if not p.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +59,20 @@ def new_folder(out: Path, *, marker: str, overwrite: bool = False) -> Generator[
             with suppress(OSError):
                 for parent in absent:
                     parent.rmdir()
+
+
+def _is_left_behind(part: Path) -> bool:
+    """Return whether nobody here writes a temporary folder, nor anybody elsewhere for an hour."""
+    pid = part.name.rpartition("-")[2]
+    if os.name == "nt" or not pid.isdecimal() or time.time() - part.stat().st_mtime < 3600:  # nt: 0 is a Ctrl+C there
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def check_new_folder(out: Path, *, marker: str, overwrite: bool = False) -> None:

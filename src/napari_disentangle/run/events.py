@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class EventTail:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "events.jsonl"
         self._at = 0
+
+    def skip(self) -> None:
+        """Leave out all that is there now."""
+        with suppress(FileNotFoundError):
+            self._at = self._path.stat().st_size
 
     def new(self) -> list[dict[str, Any]]:
         """Return events that are whole and were not returned before, oldest first."""

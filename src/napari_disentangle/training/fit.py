@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.embedding import embed
-from napari_disentangle.errors import InputError
+from napari_disentangle.errors import InputError, is_out_of_memory
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
 from napari_disentangle.training.device import DeviceName, choose_device
@@ -100,7 +100,7 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
             run.say("failed", why=str(error))
             raise
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 run.say("failed", why=f"{type(error).__name__}: {error}")
                 raise
             why = (
@@ -114,12 +114,6 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
             raise
         finally:
             run.clear_stop()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether Python, the CPU's allocator or a GPU says that there is no memory left."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words
 
 
 def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
