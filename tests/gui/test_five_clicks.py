@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
+from napari.utils import progress
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog
@@ -61,7 +62,9 @@ def test_open_look_train_lasso_export(make_napari_viewer, qtbot, cache: Path):
     click(rooms.particles.right)
     qtbot.waitUntil(lambda: bench.session.coordinates("invariants", "pca") is not None, timeout=120_000)
     assert bench.session.is_new, "the map of invariants is there before training has said anything"
+    qtbot.waitUntil(lambda: any("training" in bar.desc for bar in progress._all_instances), timeout=120_000)
     qtbot.waitUntil(lambda: bench.trainer.state == "finished", timeout=300_000)
+    assert not any("training" in bar.desc for bar in progress._all_instances), "its bar has left the activity dock"
     qtbot.waitUntil(lambda: ("content", "umap") in bench.session.maps and bool(bench.session.groups), timeout=120_000)
     qtbot.waitUntil(lambda: maps.content.described == "content (umap)", timeout=10_000)
     assert not rooms.training.problem.isVisible()

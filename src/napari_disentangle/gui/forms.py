@@ -80,6 +80,8 @@ def fill(bar: QProgressBar, value: float, most: float = 100, text: str = "%p%") 
     in it. No bar here runs to and fro while nothing is known, either: without a graphics card, its thirty pictures a
     second take half a core, which training wants.
     """
+    if (bar.value(), bar.maximum(), bar.format()) == (round(value), round(most), text):
+        return
     bar.setUpdatesEnabled(False)
     bar.setRange(0, round(most))
     bar.setValue(round(value))

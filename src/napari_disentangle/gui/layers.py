@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,21 @@ HIDDEN = "napari-disentangle hid it"
 """Key of a layer's metadata while it is of particles that are not shown."""
 MOST_HIGHLIGHTED = 20_000
 """Selected particles that get an outline; napari draws more of them slowly."""
+
+
+@cache
+def import_for_layers() -> None:
+    """Import what napari imports with its first layers: a second or two, which a thread has and the GUI's has not."""
+    from napari.layers import Image, Points
+
+    collects = gc.isenabled()
+    gc.disable()  # so many new objects ask for full collections, and each stops all threads for some tenths of a second
+    try:
+        Image(np.zeros((2, 2, 2), np.float32))
+        Points(np.zeros((1, 3)), features={"particle": [0]})
+    finally:
+        if collects:
+            gc.enable()
 
 
 def in_space(scale: float) -> dict[str, Any]:

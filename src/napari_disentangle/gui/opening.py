@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.gui.layers import OURS, contrast_of, in_voxels, voxel_size_of
+from napari_disentangle.gui.layers import OURS, contrast_of, import_for_layers, in_voxels, voxel_size_of
 from napari_disentangle.gui.places import default_folder, free_name
 from napari_disentangle.gui.worker import in_thread
 from napari_disentangle.io.compose import star_text
@@ -152,16 +154,18 @@ class Opening(QObject):
 
     def open_sample(self) -> None:
         """Open the sample tomogram; the first time, it is made, which takes a few seconds."""
-        from napari_disentangle.sample import TOMOGRAM, cached
-
         bench = self._bench
         bench.begin("making the sample")
 
-        def made(_: Path) -> None:
+        def made(_: Any) -> None:
             bench.leave_off("making the sample")
             bench.viewer.open_sample("napari-disentangle", "tomogram")
 
-        in_thread(lambda: cached(TOMOGRAM), done=made, failed=bench.failing("particles"))
+        def failed(error: BaseException) -> None:
+            bench.leave_off("making the sample")
+            bench.failing("particles")(error)
+
+        in_thread(_make_sample, done=made, failed=failed)
 
     def open_points(self, points: Any, image: Any, voxel_size: float | None = None) -> None:
         """Take the points of a napari layer for the particles of the tomogram in another.
@@ -345,6 +349,7 @@ class Opening(QObject):
         places = particles.positions
 
         def read() -> tuple[Any, tuple[float, float]] | None:
+            import_for_layers()
             if tomogram.path is None or not tomogram.path.is_file():
                 return None
             volume = open_map(read_header(tomogram.path))
@@ -410,6 +415,23 @@ def _read(path: Path, *, with_source: bool) -> tuple[RunState, list[dict[str, An
             reading[key] = Path(reading[key])
     source = open_source(Path(given.particles), reading, run.recipe.pose.diameter) if with_source else None
     return read_run(run), run.events(), source
+
+
+def _make_sample() -> None:
+    """Write the sample tomogram, if it is not there yet, in a process of its own: simulating loads torch."""
+    from napari_disentangle.sample import TOMOGRAM, sample_folder
+
+    import_for_layers()
+    folder = sample_folder() / TOMOGRAM
+    if folder.exists():
+        return
+    code = "import sys, pathlib, napari_disentangle.sample as s; s.write_sample_tomogram(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if not folder.exists():
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise InputError(f"{folder}: the sample could not be written ({last}).")
 
 
 def _same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:

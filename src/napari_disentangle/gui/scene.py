@@ -37,7 +37,7 @@ def reported() -> Generator[None]:
 
 
 class Camera:
-    """Looks at a rectangle, a unit as long across as up: what vispy's ViewBox and its camera do at three times the cost.
+    """Looks at a rectangle, a unit as long across as up, at a third of what vispy's ViewBox and its camera cost.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LOG = "train.log"
 """What the child printed, in the run folder."""
-LOOK_EVERY = 0.2
-"""Seconds between looks at the folder."""
+LOOK_EVERY = 0.5
+"""Seconds between looks at the folder; what is new is painted, and without a graphics card training pays for that."""
 RUNNING = frozenset({"starting", "running", "stopping"})
 
 

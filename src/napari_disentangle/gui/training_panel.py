@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils import progress
 from qtpy.QtCore import Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QComboBox, QProgressBar, QVBoxLayout, QWidget
@@ -51,7 +50,6 @@ class TrainingPanel(QWidget):
     def __init__(self, bench: Workbench, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._bench = bench
-        self._bar_of_napari: Any = None
         self._size = 0
         self.problem = ProblemLine()
         self.log = button("Log", "Open what the training process printed", self._open_log)
@@ -240,11 +238,6 @@ class TrainingPanel(QWidget):
         self.losses.setVisible(has_losses)
         self.watched.setVisible(has_losses)
         self.log.setVisible(trainer.log is not None)
-        if state in ("starting", "running") and self._bar_of_napari is None:
-            self._bar_of_napari = progress(total=0, desc=f"training {'' if run is None else run.path.name}")
-        if not active and self._bar_of_napari is not None:
-            self._bar_of_napari.close()
-            self._bar_of_napari = None
         if state == "starting":
             self.bar.setRange(0, 0)
             self.bar.setFormat("")
@@ -283,9 +276,6 @@ class TrainingPanel(QWidget):
             fill(self.bar, event["step"], event["steps"], text)
             left = "" if event["eta_seconds"] is None else f"; {duration(event['eta_seconds'])} left"
             self.rates.setText(f"{event['particles_per_second']:.0f} particles/s{left}; {event['memory_gb']:.1f} GB")
-            if self._bar_of_napari is not None:
-                self._bar_of_napari.total = event["steps"]
-                self._bar_of_napari.update(event["step"] - self._bar_of_napari.n)
 
     def _show_reconstructed(self, raw: Any, decoded: Any) -> None:
         pictures = [one[len(one) // 2] for one in raw] + [one[len(one) // 2] for one in decoded]
@@ -320,9 +310,6 @@ class TrainingPanel(QWidget):
         """Listen no more."""
         self._links.drop()
         self._estimating.stop()
-        if self._bar_of_napari is not None:
-            self._bar_of_napari.close()
-            self._bar_of_napari = None
 
     def _open_log(self) -> None:
         if self._bench.trainer.log is not None:

@@ -18,12 +18,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_disentangle.gui.averages_panel import AveragesPanel
 from napari_disentangle.gui.forms import Links, fill, row
-from napari_disentangle.gui.maps_panel import MapsPanel
-from napari_disentangle.gui.particles_panel import ParticlesPanel
-from napari_disentangle.gui.training_panel import TrainingPanel
 from napari_disentangle.gui.workbench import Workbench
+
+# Panels are imported by the docks that have them: not all of them need pyqtgraph.
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +106,8 @@ class Particles(Docked):
     """Open particles and look at them."""
 
     def __init__(self, napari_viewer: Any) -> None:
+        from napari_disentangle.gui.particles_panel import ParticlesPanel
+
         bench = workbench_of(napari_viewer)
         super().__init__(bench, ParticlesPanel(bench, lambda: bench.training.train("quick", [])))
 
@@ -116,6 +116,8 @@ class Training(Docked):
     """Train a model and watch it."""
 
     def __init__(self, napari_viewer: Any) -> None:
+        from napari_disentangle.gui.training_panel import TrainingPanel
+
         bench = workbench_of(napari_viewer)
         super().__init__(bench, TrainingPanel(bench))
 
@@ -124,6 +126,8 @@ class LatentMaps(Docked):
     """Look at the latent maps, and select particles."""
 
     def __init__(self, napari_viewer: Any) -> None:
+        from napari_disentangle.gui.maps_panel import MapsPanel
+
         bench = workbench_of(napari_viewer)
         super().__init__(bench, MapsPanel(bench), scrolls=False)
 
@@ -132,6 +136,8 @@ class Averages(Docked):
     """Average the selection, compare it with the model, and export it."""
 
     def __init__(self, napari_viewer: Any) -> None:
+        from napari_disentangle.gui.averages_panel import AveragesPanel
+
         bench = workbench_of(napari_viewer)
         super().__init__(bench, AveragesPanel(bench))
 
@@ -152,8 +158,13 @@ class _Tabs(QWidget):
     """Tabs of the three rooms, the choice of the run, and a line on what is being computed."""
 
     def __init__(self, bench: Workbench) -> None:
+        from napari_disentangle.gui.averages_panel import AveragesPanel
+        from napari_disentangle.gui.particles_panel import ParticlesPanel
+        from napari_disentangle.gui.training_panel import TrainingPanel
+
         super().__init__()
         self._bench = bench
+        self._busy, self._trained = ("", 0.0), -1.0
         self.particles = ParticlesPanel(bench, self._quick_look)
         self.training = TrainingPanel(bench)
         self.averages = AveragesPanel(bench)
@@ -184,6 +195,8 @@ class _Tabs(QWidget):
         self._links.add(bench.busy, self._show_busy)
         self._links.add(bench.session.run_changed, self._list_runs)
         self._links.add(bench.session.source_changed, self._list_runs)
+        self._links.add(bench.trainer.events, self._show_trained)
+        self._links.add(bench.trainer.changed, self._say)
         self.run.activated.connect(self._open_run)
         self._list_runs()
         self._show_busy("", 0.0)
@@ -194,6 +207,21 @@ class _Tabs(QWidget):
         self._bench.training.train("quick", self.training.settings(), self.training.device.currentText())
 
     def _show_busy(self, words: str, done: float) -> None:
+        self._busy = words, done
+        self._say()
+
+    def _show_trained(self, events: list[dict[str, Any]]) -> None:
+        steps = [event["step"] / event["steps"] for event in events if event["event"] in ("progress", "epoch")]
+        self._trained = steps[-1] if steps else self._trained
+        self._say()
+
+    def _say(self) -> None:
+        """Say what the helper does or, while it does nothing, that a run is trained."""
+        words, done = self._busy
+        if self._bench.trainer.state == "starting":
+            self._trained = -1.0
+        if not words and self._bench.trainer.active:
+            words, done = "training", self._trained
         self.doing.setText(words)
         self.bar.setVisible(bool(words) and done >= 0)
         fill(self.bar, 100 * max(done, 0))

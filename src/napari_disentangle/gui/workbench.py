@@ -11,6 +11,7 @@ from weakref import ref
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 
+from napari_disentangle.gui.activity import Activity
 from napari_disentangle.gui.closing import Closing
 from napari_disentangle.gui.helper import Helper
 from napari_disentangle.gui.layers import TomogramLayers
@@ -51,6 +52,7 @@ class Workbench(QObject):
         self.session = Session()
         self.helper = Helper(self)
         self.trainer = Trainer(self)
+        self.activity = Activity(self.trainer)
         self.layers = TomogramLayers(
             lambda: self.viewer, lambda ids: self.session.select(ids, {"tool": "points layer"})
         )
@@ -165,6 +167,7 @@ class Workbench(QObject):
             return
         self.closed = True
         self.trainer.end()
+        self.activity.close()
         self.helper.stop()
         with suppress(OSError):  # a thread may still be reading there
             self._scratch.cleanup()
