@@ -86,6 +86,19 @@ def test_options_of_train_reach_the_recipe(stack: Path, tmp_path: Path):
     assert recipe.training.epochs == 1
 
 
+def test_dark_boxes_are_turned_over(stack: Path, tmp_path: Path, refused: Callable[..., str], run: Path):
+    assert (
+        do("train", stack / "particles.star", tmp_path / "dark", *QUICK, "--set", "pose.search=false", "--invert") == 0
+    )
+    dark, bright = Run.open(tmp_path / "dark"), Run.open(run)
+    assert dark.recipe.input.invert
+    assert not bright.recipe.input.invert
+    rows = np.array([2, 7])
+    np.testing.assert_array_equal(dark.particles().volumes.read(rows), -bright.particles().volumes.read(rows))
+    assert dark.state() == "finished"
+    assert "new run" in refused("train", run, "--invert")
+
+
 def test_a_run_alone_is_resumed(run: Path):
     recipe = run / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("\nepochs = 1\n", "\nepochs = 2\n"))
@@ -283,3 +296,8 @@ def test_an_untrained_run_says_what_to_do(refused: Callable[..., str], run: Path
     (run / "codes.npz").unlink()
     for command in ("embed", "cluster"):
         assert "train" in refused(command, run, *(["-k", 2] if command == "cluster" else []))
+
+
+def test_a_window_of_what_is_not_there(refused: Callable[..., str], tmp_path: Path):
+    """Told before napari is imported, and where there is no screen either."""
+    assert f"{tmp_path / 'absent.star'} does not exist; check the name." in refused("open", tmp_path / "absent.star")

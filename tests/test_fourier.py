@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_disentangle.fourier import fourier_crop, resampling_matrix, shell_index, wedge_mask
+from napari_disentangle.fourier import fourier_crop, low_passed, resampling_matrix, shell_index, wedge_mask
 from napari_disentangle.geometry import euler_to_matrix
 
 
@@ -116,3 +116,40 @@ class TestWedge:
         shell = shell_index(8)
         assert shell.shape == (8, 8, 5)
         assert (shell[0, 0, 0], shell[0, 0, 3], shell[-1, 0, 0], shell[1, 1, 1]) == (0, 3, 1, 2)
+
+
+class TestLowPass:
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize(("periods", "size"), [(4, 24), (3, 27)])
+    def test_a_wave_of_the_resolution_falls_to_one_in_e(self, axis, periods, size):
+        waves = np.cos(2 * np.pi * periods * np.arange(size) / size)
+        volume = np.broadcast_to(np.expand_dims(waves, [k for k in range(3) if k != axis]), (size,) * 3)
+        wavelength = 10.0 * size / periods  # A
+        for resolution, left in (
+            (wavelength, np.exp(-1)),
+            (wavelength / 2, np.exp(-0.25)),
+            (wavelength * 2, np.exp(-4)),
+        ):
+            found = low_passed(volume[None].astype(np.float32), 10.0, resolution)
+            assert found.shape == (1, size, size, size)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found[0], volume * left, atol=1e-5)
+
+    def test_only_the_ratio_of_resolution_and_voxel_counts(self):
+        noise = np.random.default_rng(0).standard_normal((2, 12, 12, 12)).astype(np.float32)
+        np.testing.assert_allclose(low_passed(noise, 10, 30), low_passed(noise, 5, 15), atol=1e-6)
+
+    @pytest.mark.parametrize("n", [15, 16])
+    def test_nothing_moves_and_nothing_is_lost(self, n):
+        volumes = np.zeros((2, n, n, n), np.float32)
+        volumes[0, n // 2, n // 2 + 1, n // 2 - 2] = volumes[1, 3, 4, 5] = 1
+        found = low_passed(volumes, 10, 40)
+        np.testing.assert_allclose(found.sum((1, 2, 3)), 1, atol=1e-5)
+        for before, after in zip(volumes, found, strict=True):
+            assert np.argmax(after) == np.argmax(before)
+            assert after.max() < 0.2
+
+    def test_each_volume_stands_alone(self):
+        noise = np.random.default_rng(0).standard_normal((3, 10, 10, 10)).astype(np.float32)
+        one_by_one = np.concatenate([low_passed(volume[None], 10, 30) for volume in noise])
+        np.testing.assert_allclose(low_passed(noise, 10, 30), one_by_one, atol=1e-6)

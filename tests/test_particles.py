@@ -88,3 +88,25 @@ class TestTilts:
 
     def test_nothing_known_is_none(self):
         assert ParticleSet(Path("a.mrcs"), np.arange(3)).tilt_ranges() is None
+
+
+class TestInverted:
+    def test_dark_and_bright_are_exchanged_and_all_else_stays(self):
+        particles = some()
+        turned = particles.inverted()
+        np.testing.assert_array_equal(turned.volumes.read(np.array([2, 0]))[:, 0, 0, 0], [-7, -1])
+        assert turned.volumes.shape == particles.volumes.shape
+        assert turned.volumes.read(np.array([0])).dtype == np.float32
+        assert turned.pose is particles.pose
+        np.testing.assert_array_equal(turned.ids, particles.ids)
+        np.testing.assert_array_equal(particles.volumes.read(np.array([2]))[:, 0, 0, 0], [7])
+
+    def test_it_stays_with_a_subset_and_twice_is_not_at_all(self):
+        part = some().inverted().subset(np.array([4, 1]))
+        np.testing.assert_array_equal(part.volumes.read(np.array([0, 1]))[:, 0, 0, 0], [-13, -4])
+        assert part.volumes.shape == (2, 2, 2, 2)
+        np.testing.assert_array_equal(part.inverted().volumes.read(np.array([0]))[:, 0, 0, 0], [13])
+
+    def test_without_boxes_there_is_nothing_to_turn(self):
+        bare = ParticleSet(Path("a.star"), np.arange(3))
+        assert bare.inverted() is bare

@@ -134,6 +134,15 @@ class TestReading:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return Recipe.read(path)
 
+    def test_an_older_one_reads_protein_as_bright(self, tmp_path):
+        recipe = Recipe(input=InputSettings(particles="a.star", invert=True))
+        assert back(recipe, tmp_path / "new").input.invert
+        text = recipe.to_toml()
+        assert text.count("invert = true\n") == 1
+        older = self.read(tmp_path, text.replace("invert = true\n", ""))
+        assert not older.input.invert
+        assert older.input.particles == "a.star"
+
     def test_a_newer_schema_is_refused(self, tmp_path):
         text = Recipe().to_toml().replace("schema_version = 1", "schema_version = 2") + "\n[magic]\nspell = 1\n"
         with pytest.raises(InputError, match=r"newer napari-disentangle .*update"):

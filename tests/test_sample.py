@@ -10,10 +10,22 @@ import mrcfile
 import numpy as np
 import pytest
 
+import napari_disentangle
+from napari_disentangle import sample as module
 from napari_disentangle.errors import InputError
 from napari_disentangle.io.mrc import read_header
 from napari_disentangle.io.star import StarFile
-from napari_disentangle.sample import MAPS, Sample, write_sample, write_sample_stack, write_sample_tomogram
+from napari_disentangle.sample import (
+    MAPS,
+    STACK,
+    TOMOGRAM,
+    Sample,
+    cached,
+    sample_folder,
+    write_sample,
+    write_sample_stack,
+    write_sample_tomogram,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +80,41 @@ def test_each_half_stands_alone_and_is_the_same(sample, tmp_path):
 def test_an_existing_folder_is_refused(sample):
     with pytest.raises(InputError, match="--overwrite"):
         write_sample(sample.folder)
+
+
+class TestCached:
+    @pytest.fixture
+    def cache(self, tmp_path, monkeypatch):
+        """A cache of this test, so that the user's own is left alone."""
+        monkeypatch.setattr(module, "sample_folder", lambda: tmp_path / "cache")
+        return tmp_path / "cache"
+
+    def test_the_tomogram_is_written_once_and_found_again(self, cache, sample):
+        folder = cached(TOMOGRAM)
+        assert folder == cache / "tomogram"
+        assert (folder / "truth.csv").read_bytes() == sample.tomogram_truth.read_bytes()
+        before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+        assert (folder / "optimisation_set.star") in before
+        assert cached(TOMOGRAM) == folder
+        assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+    def test_what_is_there_is_taken_as_it_is(self, cache):
+        (cache / "stack").mkdir(parents=True)
+        assert cached(STACK) == cache / "stack"
+        assert list((cache / "stack").iterdir()) == []
+        assert not (cache / "tomogram").exists()
+
+    def test_one_that_could_not_be_written_is_written_the_next_time(self, cache, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "MAPS", cache / "nowhere")
+            with pytest.raises(InputError):
+                cached(TOMOGRAM)
+        assert not cache.exists(), "half a sample would be found again"
+        assert (cached(TOMOGRAM) / "tomogram.mrc").is_file()
+
+
+def test_the_cache_is_the_users_and_of_this_version():
+    folder = sample_folder()
+    assert folder.name == f"sample-{napari_disentangle.__version__}"
+    assert "napari-disentangle" in folder.parts
+    assert folder.is_absolute()

@@ -14,7 +14,7 @@ import pytest
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.run import lock as module
-from napari_disentangle.run.lock import STALE_AFTER, STALE_HERE, Lock
+from napari_disentangle.run.lock import STALE_AFTER, STALE_HERE, Lock, holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,3 +191,39 @@ def test_an_error_inside_gives_the_lock_back(tmp_path):
     with pytest.raises(ZeroDivisionError), Lock(tmp_path):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
+
+
+class TestHolder:
+    """Who writes, for those who only look."""
+
+    def test_another_process(self, tmp_path, held):
+        assert holder(tmp_path) == f"process {held.pid} on {socket.gethostname()}"
+        held.communicate("")
+        assert holder(tmp_path) is None
+
+    def test_one_that_was_killed_holds_nothing(self, tmp_path, held):
+        held.kill()
+        held.wait()
+        assert (tmp_path / "lock").exists()
+        assert holder(tmp_path) is None
+        assert (tmp_path / "lock").exists(), "looking takes nothing over"
+
+    def test_this_process(self, tmp_path):
+        with Lock(tmp_path):
+            assert holder(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
+        assert holder(tmp_path) is None
+
+    def test_on_another_machine_as_long_as_it_is_heard(self, tmp_path):
+        left_behind(tmp_path, host="cluster4", pid=812)
+        assert holder(tmp_path) == "process 812 on cluster4"
+        left_behind(tmp_path, host="cluster4", pid=812, heartbeat=time.time() - STALE_AFTER - 60)
+        assert holder(tmp_path) is None
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "{}", b"\xff\xfe"])
+    def test_one_that_says_nothing_is_nobody(self, tmp_path, text):
+        (tmp_path / "lock").write_bytes(text if isinstance(text, bytes) else text.encode())
+        assert holder(tmp_path) is None
+
+    def test_nobody(self, tmp_path):
+        assert holder(tmp_path) is None
+        assert holder(tmp_path / "nowhere") is None

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import time
 import zipfile
 from pathlib import Path
@@ -185,6 +186,39 @@ class TestOpening:
         found = Run.open(made.path).particles()
         assert (found.tilt_range, found.voxel_size) == ((-50.0, 60.0), 19.0)
 
+    def test_dark_protein_is_turned_over_whenever_it_is_read(self, stack, tmp_path, tiny):
+        bright, dark = (
+            prepare(stack, tmp_path / "a", settings=tiny),
+            prepare(stack, tmp_path / "b", settings=tiny, invert=True),
+        )
+        assert (bright.recipe.input.invert, dark.recipe.input.invert) == (False, True)
+        assert Run.open(dark.path).recipe.input.invert
+        rows = np.array([3, 0, 29])
+        np.testing.assert_array_equal(
+            Run.open(dark.path).particles().volumes.read(rows), -bright.particles().volumes.read(rows)
+        )
+        np.testing.assert_array_equal(bright.particles().volumes.read(rows), read_particles(stack).volumes.read(rows))
+
+    def test_so_it_is_in_a_run_of_a_selection(self, stack, tmp_path, tiny):
+        first = prepare(stack, tmp_path / "first", settings=tiny, invert=True)
+        first.save_selections("A", [Selection("A/0", np.arange(10, 25))])
+        for again in (False, True):  # it is read as the first run reads it, and not turned twice
+            second = prepare(first.path, tmp_path / f"second{again}", settings=tiny, selection="A/0", invert=again)
+            np.testing.assert_array_equal(
+                second.particles().volumes.read(np.array([0])), -read_particles(stack).volumes.read(np.array([10]))
+            )
+
+    def test_a_run_from_before_there_was_such_a_setting(self, stack, tmp_path, tiny):
+        run = prepare(stack, tmp_path / "run", settings=tiny)
+        text = (run.path / "recipe.toml").read_text()
+        assert "\ninvert = false\n" in text
+        (run.path / "recipe.toml").write_text(text.replace("\ninvert = false\n", "\n"))
+        again = Run.open(run.path)
+        assert again.recipe == run.recipe
+        np.testing.assert_array_equal(
+            again.particles().volumes.read(np.array([5])), run.particles().volumes.read(np.array([5]))
+        )
+
     def test_text_that_no_encoding_knows_is_kept(self, stack, tmp_path, tiny):
         stack.write_bytes(b"# caf\xe9\r\n" + stack.read_bytes())
         made = prepare(stack, tmp_path / "run", settings=tiny)
@@ -201,6 +235,12 @@ class TestState:
             run.say(event)
             assert run.state() == state
         assert [e["event"] for e in run.events()][-1] == "finished"
+
+    def test_who_writes(self, run):
+        assert run.writer() is None
+        with run.lock():
+            assert run.writer() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert run.writer() is None
 
     def test_the_stop_file(self, run):
         assert not run.stop_asked()

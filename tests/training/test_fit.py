@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
@@ -63,6 +63,10 @@ def same(a: Codes, b: Codes) -> bool:
 
 def events(run: Run) -> list[str]:
     return [event["event"] for event in run.events()]
+
+
+def throw(error: BaseException) -> NoReturn:
+    raise error
 
 
 class TestWhatItTells:
@@ -275,6 +279,43 @@ class TestFailures:
         monkeypatch.setattr(torch.optim.Adam, "step", ruin)
         self.failed(run, "diverged")
         assert run.checkpoint() is None
+
+    @pytest.mark.parametrize(
+        "full",
+        [
+            lambda: torch.empty(2**58),  # the CPU's allocator itself
+            lambda: np.empty(2**55),
+            lambda: throw(MemoryError()),
+            lambda: throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+            lambda: throw(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")),
+        ],
+        ids=["CPU", "numpy", "Python", "CUDA", "MPS"],
+    )
+    def test_memory_that_runs_out_is_a_sentence_with_a_remedy(self, make, monkeypatch, full):
+        run = make("run")
+        steps = iter(range(100))
+        backward = torch.Tensor.backward
+
+        def at_the_sixth(self: torch.Tensor, *args: object, **more: object) -> None:
+            if next(steps) == 5:
+                full()
+            backward(self, *args, **more)
+
+        monkeypatch.setattr(torch.Tensor, "backward", at_the_sixth)
+        self.failed(run, r"memory ran out on CPU, .*smaller --set training\.batch_size=4\. The last checkpoint is kept")
+        assert str(run.path) in run.events()[-1]["why"]
+        assert run.codes().epoch == 1
+        monkeypatch.undo()
+        drain(run)
+        assert run.state() == "finished"
+        assert "resumed" in events(run)
+
+    def test_any_other_runtime_error_is_not_taken_for_it(self, make, monkeypatch):
+        run = make("run")
+        monkeypatch.setattr(torch.Tensor, "backward", lambda *_: throw(RuntimeError("shapes do not match")))
+        with pytest.raises(RuntimeError, match="shapes do not match"):
+            drain(run)
+        assert run.events()[-1]["why"] == "RuntimeError: shapes do not match"
 
     def test_an_error_of_ours_is_told_too(self, make, monkeypatch):
         run = make("run")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils import progress
 from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QApplication, QLabel
 
 if TYPE_CHECKING:
     from napari_disentangle.gui.trainer import Trainer
@@ -35,6 +36,7 @@ class Activity(QObject):
             return
         if self._bar is None:
             self._bar = progress(total=STEPS, desc=f"training {self._trainer.run.path.name}")
+            _calm_spinner()
         done = STEPS * told[-1]["step"] // told[-1]["steps"]
         if done > self._bar.n:
             self._bar.update(done - self._bar.n)
@@ -48,3 +50,15 @@ class Activity(QObject):
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
+
+
+def _calm_spinner() -> None:
+    """Let napari's spinner stand still, until the next bar starts it.
+
+    Its 32 pictures a second are each a painting of the whole window: without a graphics card half a core for as long as
+    a training takes, and a window that answers late.
+    """
+    for window in QApplication.topLevelWidgets():
+        for label in window.findChildren(QLabel):
+            if movie := label.movie():
+                movie.setPaused(True)

@@ -224,6 +224,7 @@ class Opening(QObject):
             self.open(made[0], made[1], diameter=bench.session.diameter, layers=(image, points))
 
         def failed(error: BaseException) -> None:
+            self.attempt = None
             bench.failing("particles")(error)
             self.refused.emit()
 
@@ -291,6 +292,7 @@ class Opening(QObject):
             bench.leave_off(words)
             if this != self._run_round or bench.closed:
                 return
+            self.attempt = None
             for room in ("particles", "training", "maps", "averages"):  # whatever was wrong, it was with another one
                 bench.problem.emit(room, "")
             if source is not None and bench.session.source is None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOG = "train.log"
 """What the child printed, in the run folder."""
-LOOK_EVERY = 0.5
+LOOK_EVERY = 1.0
 """Seconds between looks at the folder; what is new is painted, and without a graphics card training pays for that."""
 RUNNING = frozenset({"starting", "running", "stopping"})
 

@@ -239,18 +239,10 @@ class TrainingPanel(QWidget):
         self.watched.setVisible(has_losses)
         self.log.setVisible(trainer.log is not None)
         if state == "starting":
-            self.bar.setRange(0, 0)
-            self.bar.setFormat("")
-        elif not active and state != "finished":
-            self.bar.setRange(0, 100)
-            self.bar.setValue(100 if state == "finished" else 0)
-            self.bar.setFormat("%p%")
-        if not active:
+            fill(self.bar, 0, text="")
+        elif not active:
+            fill(self.bar, 100, text="done") if state == "finished" else fill(self.bar, 0)
             self.rates.setText("")
-        if state == "finished":
-            self.bar.setRange(0, 100)
-            self.bar.setValue(100)
-            self.bar.setFormat("done")
 
     def _show_events(self, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -261,6 +253,7 @@ class TrainingPanel(QWidget):
                     event["step"], event["losses"], gap=kind == "epoch" and size != self._size and self._size > 0
                 )
                 self._size = size
+        self.losses.redraw()  # now, with the words below: one painting of the window and not two
         shown = [e for e in events if e["event"] in ("progress", "epoch", "posing", "notice")]
         if shown and self._bench.trainer.active:
             self._show_progress(shown[-1])
