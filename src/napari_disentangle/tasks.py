@@ -35,13 +35,9 @@ if TYPE_CHECKING:
 
 def warm(tell: Tell) -> dict[str, Any]:
     """Import what the first click would otherwise wait for; return the process id and where training would run."""
-    from sklearn.decomposition import PCA
-    from sklearn.mixture import GaussianMixture
-
-    from napari_disentangle import stages, training
     from napari_disentangle.training.device import choose_device
 
-    del tell, PCA, GaussianMixture, stages, training
+    del tell
     device, words = choose_device("auto")
     threading.Thread(target=_warm_umap, daemon=True).start()
     return {"pid": os.getpid(), "device": device, "words": words}
@@ -211,11 +207,24 @@ LANES: dict[str, dict[str, Callable[..., dict[str, Any]]]] = {
 """Tasks of one lane wait for one another, those of different lanes do not."""
 
 
+def _load() -> None:
+    """Import what tasks need, in one thread: two that import torch at once each find half of it."""
+    import torch
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    from napari_disentangle import learnt, stages, training
+    from napari_disentangle.training import estimate
+
+    del torch, PCA, GaussianMixture, learnt, stages, training, estimate
+
+
 def serve() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
     talking = threading.Lock()
+    _load()
 
     def answer(**values: object) -> None:
         with talking:
