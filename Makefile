@@ -60,7 +60,7 @@ lint: install
 
 test: system lint
 	OMP_NUM_THREADS=1 QT_API=pyqt6 $(BIN)/python -m pytest -n auto --dist loadfile
-	OMP_NUM_THREADS=1 QT_API=pyside6 $(BIN)/python -m pytest -n auto --dist loadfile tests/gui
+	OMP_NUM_THREADS=1 QT_API=pyside6 $(BIN)/python -m pytest -n auto --dist loadfile $(addprefix tests/gui/test_,five_clicks.py scatter.py gallery.py volumes.py plots.py)
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -75,7 +75,7 @@ class AveragesPanel(QWidget):
         self.export = button("Export…", "Write the particles, and on request these maps", self._export)
         self._build()
         session = bench.session
-        self._links = Links()
+        self._links = Links(self)
         for signal, slot in (
             (session.selection_changed, self._list),
             (session.groups_changed, self._list),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -92,7 +93,8 @@ def fill(bar: QProgressBar, value: float, most: float = 100, text: str = "%p%") 
 class Links:
     """What a panel listens to outside of itself until it is thrown away: signals of psygnal and Qt, napari's events."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: QWidget) -> None:
+        owner.destroyed.connect(self.drop)  # with its window, where nobody disposes of it
         self._made: list[tuple[Any, Callable[..., Any]]] = []
 
     def add(self, signal: Any, slot: Callable[..., Any]) -> None:
@@ -100,11 +102,12 @@ class Links:
         signal.connect(slot)
         self._made.append((signal, slot))
 
-    def drop(self) -> None:
+    def drop(self, _: object = None) -> None:
         """Disconnect all; a second call does nothing."""
         made, self._made = self._made, []
         for signal, slot in made:
-            signal.disconnect(slot)
+            with suppress(TypeError, RuntimeError, ValueError):  # Qt has done so itself
+                signal.disconnect(slot)
 
 
 class ProblemLine(QWidget):

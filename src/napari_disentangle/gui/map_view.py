@@ -79,7 +79,7 @@ class MapView(QWidget):
         layout.addWidget(self.canvas, 1)
         self.canvas.hovered.connect(self._name_particle)
         self.kind.activated.connect(lambda _: self._on_kind())
-        self._links = Links()
+        self._links = Links(self)
         self._links.add(bench.session.run_changed, self._on_run)
         self._links.add(bench.session.maps_changed, self.show_map)
         self.show_map()

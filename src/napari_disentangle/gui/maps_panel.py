@@ -94,7 +94,7 @@ class MapsPanel(QWidget):
             self._shortcut("Return", self.ask_name, view)  # in a number field, Enter is the field's
         self.gallery.clicked.connect(self._on_pictured)
         session = bench.session
-        self._links = Links()
+        self._links = Links(self)
         for signal, slot in (
             (session.run_changed, self._show_run),
             (session.maps_changed, self._show_groups),

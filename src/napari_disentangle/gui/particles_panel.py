@@ -94,7 +94,7 @@ class ParticlesPanel(QWidget):
             strong=True,
         )
         self._build()
-        self._links = Links()
+        self._links = Links(self)
         self._links.add(bench.session.source_changed, self._show_source)
         self._links.add(bench.session.run_changed, self._show_run)
         self._links.add(bench.opening.previewed, self._show_preview)

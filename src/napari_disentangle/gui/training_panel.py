@@ -99,7 +99,7 @@ class TrainingPanel(QWidget):
         self._estimating.setInterval(400)
         self._estimating.timeout.connect(self._ask_estimate)
         self._build()
-        self._links = Links()
+        self._links = Links(self)
         for signal, slot in (
             (bench.trainer.changed, self._show_state),
             (bench.trainer.events, self._show_events),

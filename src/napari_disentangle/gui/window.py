@@ -191,7 +191,7 @@ class _Tabs(QWidget):
         layout.addWidget(row("run", self.run, 1, self.doing, self.bar))
         layout.addWidget(self.tabs, 1)
         self.setMinimumWidth(400)
-        self._links = Links()
+        self._links = Links(self)
         self._links.add(bench.busy, self._show_busy)
         self._links.add(bench.session.run_changed, self._list_runs)
         self._links.add(bench.session.source_changed, self._list_runs)
