@@ -126,6 +126,13 @@ class TestWords:
         run.save_codes(replace(codes, pose=Pose(uniform(30), offsets)))
         assert not any("Poses" in doubt for doubt in learnt_in_words(run, "A")[1])
 
+    def test_few_that_lie_as_apart_as_few_can_are_not_doubted(self, run):
+        codes = run.codes()
+        pose = Pose(uniform(10), np.zeros((10, 3)))
+        run.save_codes(Codes(codes.ids[:10], codes.content[:10], codes.transform[:10], pose, 3, "abc"))
+        assert views_covered(pose.rotations) < 0.25
+        assert not any("Poses" in doubt for doubt in learnt_in_words(run, "A")[1])
+
     def test_without_poses_it_says_nothing_of_them(self, run):
         run.save_codes(replace(run.codes(), pose=None))
         assert learnt_in_words(run, "A") == ([], [])

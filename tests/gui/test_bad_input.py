@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from test_five_clicks import click
-from test_opening import AT, SHAPE, VOXEL, Window, drop, mapped, tick, write_list, write_table, write_tomogram
+from driving import AT, SHAPE, VOXEL, Window, click, drop, mapped, tick, write_list, write_table, write_tomogram
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.export import export_selection
@@ -313,10 +312,10 @@ def test_exports_that_cannot_be_written(window: Window, trained: Run, tmp_path: 
     assert window.rooms.averages.problem.isHidden(), "what was wrong has been put right"
 
     # The rest and the maps are looked at before anything is written.
-    (tmp_path / "new_rest.json").write_text("{}")
+    (tmp_path / "new.json").write_text("{}")
     dialog = window.export_dialog(tmp_path / "new.star")
     tick(dialog.rest)
-    with told_once(window, dialog.problem, f"{tmp_path / 'new_rest.json'} exists already; choose another name or add --overwrite.", tmp_path):  # fmt: skip
+    with told_once(window, dialog.problem, f"{tmp_path / 'new.json'} exists already; choose another name or add --overwrite.", tmp_path):  # fmt: skip
         click(dialog.write)
     click(dialog.buttons.button(dialog.buttons.StandardButton.Cancel))
     bench.session.select(bench.session.ids, {"tool": "all"})

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from driving import Window, click
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox
-from test_five_clicks import click
-from test_opening import Window
 
 from napari_disentangle.run import Run
 from napari_disentangle.training import prepare

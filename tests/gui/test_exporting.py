@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from driving import Window, click, mapped, tick
 from qtpy.QtWidgets import QFileDialog
-from test_five_clicks import click
-from test_opening import Window, mapped, tick
 
 from napari_disentangle.export import read_average
 from napari_disentangle.io.star import StarFile

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from driving import click, drag, rows_of
 from matplotlib.path import Path as Outline
 from napari.utils import progress
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDialog
-
-from napari_disentangle.io.star import StarFile
+from qtpy.QtWidgets import QDialog
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LEFT = Qt.MouseButton.LeftButton
-
-
-def click(widget: Any) -> None:
-    assert widget.isVisible()
-    assert widget.isEnabled(), f"{widget.text()} cannot be pressed"
-    QTest.mouseClick(widget, LEFT)
-
-
-def drag(native: Any, pixels: np.ndarray) -> None:
-    """Press at the first place, move through the others and let go at the last."""
-    places = [QPoint(round(float(x)), round(float(y))) for x, y in pixels]
-    QTest.mousePress(native, LEFT, pos=places[0])
-    for place in places[1:]:
-        QTest.mouseMove(native, place, 5)
-        QApplication.processEvents()
-    QTest.mouseRelease(native, LEFT, pos=places[-1])
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    """The rows of a list's particles, as they stand."""
-    return next(block for block in StarFile.read(path).blocks if "rlnTomoName" in block and len(block) > 1).rows
 
 
 @pytest.mark.timeout(600)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from driving import AT, VOXEL, Window, click, drag, drop, mapped, write_list, write_table, write_tomogram
 from matplotlib.path import Path as Outline
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog
-from test_five_clicks import click, drag
-from test_opening import AT, VOXEL, Window, drop, mapped, write_list, write_table, write_tomogram
 
 from napari_disentangle.fourier import low_passed
 from napari_disentangle.gui.theme import group_colour, rgba

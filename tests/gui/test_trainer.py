@@ -118,6 +118,8 @@ class TestOurs:
         trainer.start(run, "cpu")
         assert (trainer.state, trainer.ours, trainer.run) == ("starting", True, run)
         command = psutil.Process(trainer.pid).cmdline()
+        if not psutil.WINDOWS:
+            assert psutil.Process(trainer.pid).nice() == 10, "it computes while the window rests"
         assert command[-6:] == ["-m", "napari_disentangle", "train", str(run.path), "--device", "cpu"]
         watched.ended("finished")
         assert watched.states == ["starting", "running", "finished"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import ref
 
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox
@@ -27,10 +28,15 @@ class Closing(QObject):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self._bench = bench
-        self._window: Any = None
+        self._watched: ref[QMainWindow] | None = None
         application = QApplication.instance()
         assert application is not None
         application.aboutToQuit.connect(bench.close)
+
+    @property
+    def _window(self) -> QMainWindow | None:
+        """The main window, which holds the viewer and is therefore not held."""
+        return None if self._watched is None else self._watched()
 
     def watch(self, widget: QWidget) -> None:
         """Watch the main window that a widget is docked in."""
@@ -38,12 +44,12 @@ class Closing(QObject):
         while above is not None and not isinstance(above, QMainWindow):
             above = above.parentWidget()
         if above is not None and above is not self._window:
-            self._window = above
+            self._watched = ref(above)
             above.installEventFilter(self)
 
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
         """Ask before the window closes, and look afterwards whether it has: napari asks too, and may hear no."""
-        if a1 is None or a0 is not self._window:
+        if a1 is None or a0 is None or a0 is not self._window:
             return False
         if a1.type() == QEvent.Type.Hide and not a1.spontaneous():
             QTimer.singleShot(0, self._look)  # napari's own question may have come after the close event
@@ -80,12 +86,12 @@ class Closing(QObject):
         return answer in (stop, leave)
 
     def _look(self) -> None:
-        if self._window is None:
+        if self._watched is None:
             return
         try:
-            gone = not self._window.isVisible()
+            gone = (window := self._window) is None or not window.isVisible()
         except RuntimeError:  # deleted
             gone = True
         if gone:
-            self._window = None  # which holds the viewer, and this object is held for as long as there is one
+            self._watched = None
             self._bench.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.gui.worker import TaskBugError
+from napari_disentangle.gui.worker import TaskBugError, yield_to_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,7 @@ class Helper(QObject):
             [sys.executable, "-m", "napari_disentangle.tasks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log, text=True, encoding="utf-8", env=environment, bufsize=1,
         )  # fmt: skip
+        yield_to_window(self._process.pid)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="disentangle-helper").start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:

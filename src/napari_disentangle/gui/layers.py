@@ -288,7 +288,7 @@ class TomogramLayers:
             self._show_near(size / 2 * _side(_to_world(layer)[0]) * self._in_viewer(layer))
 
     def colour(self, labels: Ints, selected: NDArray[np.bool_]) -> None:
-        """Colour points by group; an outline for those that are selected.
+        """Colour points by group, and fill those that are selected.
 
         Parameters
         ----------
@@ -306,13 +306,15 @@ class TomogramLayers:
         face[:, 3] = 0.0
         chosen = np.flatnonzero(selected)[:MOST_HIGHLIGHTED]
         face[chosen, 3] = 0.45
-        width = np.full(len(labels), 0.06)
-        width[chosen] = 0.16
         with self._silent():
-            layer.border_color, layer.face_color, layer.border_width = border, face, width
+            if not np.array_equal(layer.border_color, border.astype(layer.border_color.dtype)):
+                layer.border_color = border
+            if not np.array_equal(layer.face_color, face.astype(layer.face_color.dtype)):
+                layer.face_color = face
             features = layer.features.copy()
             features["group"], features["selected"] = labels, selected
-            layer.features = features
+            if not features.equals(layer.features):
+                layer.features = features
 
     def go_to(self, particle: int) -> None:
         """Bring a particle into view, if it is in the tomogram that is shown."""
@@ -323,9 +325,9 @@ class TomogramLayers:
         dims = self._viewer.dims
         place = np.asarray(layer.data_to_world(layer.data[at[0]]))[-3:] * self._in_viewer(layer)
         # The sliders may have an axis more: that of a stack beside the tomogram.
-        for axis, value in zip(range(dims.ndim - 3, dims.ndim), place, strict=True):
-            if axis not in dims.displayed:
-                dims.set_point(axis, float(value))
+        axes = zip(range(dims.ndim - 3, dims.ndim), place.tolist(), strict=True)
+        hidden = {axis: value for axis, value in axes if axis not in dims.displayed}
+        dims.set_point(list(hidden), list(hidden.values()))  # all at once: each change slices every layer anew
         self._viewer.scene.camera.center = tuple(place)
 
     def add_volume(self, name: str, volume: NDArray[np.float32], voxel_size: float) -> None:

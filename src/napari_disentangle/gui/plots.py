@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 LINES = tuple((colour, style) for style in (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine) for colour in COLOURS[:6])
 REDRAW = 100
 """Milliseconds between drawings of a live plot: training may report faster than anybody reads."""
-FEW = 20
-"""Curves of fewer points show them."""
 THRESHOLD = 0.143
 
 
@@ -195,15 +193,15 @@ class LossPlot(_Plot):
         """Draw what has been added, without waiting."""
         self._timer.stop()
         for curve in self._changed:
-            symbol = "o" if len(curve.steps) < FEW else None
+            # Where there is a line, symbols are a second thing to draw, and slow.
+            symbol = "o" if len(curve.steps) == 1 else None
             curve.drawn.setData(np.array(curve.steps), np.array(curve.logarithms), symbol=symbol)
         self._changed = set()
 
     def _new_curve(self, name: str) -> Any:
         colour, style = LINES[self._names.index(name) % len(LINES)]
-        curve = self.plot.getPlotItem().plot(
-            pen=pg.mkPen(colour, width=2, style=style), symbolPen=None, symbolBrush=colour, symbolSize=4
-        )
+        pen = pg.mkPen(colour, width=2, style=style)
+        curve = self.plot.getPlotItem().plot(pen=pen, symbolPen=None, symbolBrush=colour, symbolSize=4)
         curve.setDownsampling(auto=True, method="peak")
         curve.setClipToView(True)
         return curve

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import qtpy
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from vispy.scene import ArcballCamera, SceneCanvas
 from vispy.scene.visuals import Mesh
@@ -193,6 +193,13 @@ class SurfaceCanvas(QWidget):
         self._grid = self.canvas.central_widget.add_grid(spacing=0, margin=0)
         self.views: list[Any] = []
         self.meshes: list[Any] = []
+        self._spare: list[tuple[Any, Any]] = []
+        """Views that were needed before, and their meshes: a new one costs a tenth of a second."""
+        self._surfaces: list[MeshData] = []
+        self._coming: list[Any] = []
+        self._next = QTimer(self)
+        self._next.setSingleShot(True)
+        self._next.timeout.connect(self._show_next)
         self._extent = 0.0
 
     def resizeEvent(self, a0: QResizeEvent) -> None:
@@ -203,31 +210,44 @@ class SurfaceCanvas(QWidget):
     def set_count(self, count: int, extent: float) -> bool:
         """Make `count` views on boxes of `extent` Angstrom, and return True; nothing if there are as many."""
         self._extent = extent
-        if count == len(self.views):
+        before = len(self.views)
+        if count == before:
             return False
-        for view in self.views:
+        for view, mesh in zip(self.views[count:], self.meshes[count:], strict=True):
+            mesh.visible = False
             self._grid.remove_widget(view)
             view.parent = None
-        self.views, self.meshes = [], []
-        for k in range(count):
-            view: Any = self._grid.add_view(row=0, col=k, camera=_Camera())
-            # Shading wants normals, so that there has to be a triangle even where nothing is seen yet.
-            mesh: Any = Mesh(vertices=np.eye(3), faces=np.array([[0, 1, 2]]), shading="smooth", parent=view.scene)
-            mesh.visible = False
-            mesh.shading_filter.shininess = 20
-            mesh.shading_filter.specular_light = (1, 1, 1, 0.1)
-            mesh.shading_filter.ambient_light = (1, 1, 1, 0.3)
-            # The depth buffer is spread over the box: vispy's million Angstrom leave too few steps for a particle.
-            view.camera.depth_value = 10 * extent
-            view.camera.transform.changed.connect(self._light(view.camera, mesh))
-            if k:
-                self.views[0].camera.link(view.camera)
+        self._spare[:0] = zip(self.views[count:], self.meshes[count:], strict=True)
+        del self.views[count:], self.meshes[count:]
+        for k in range(before, count):
+            if self._spare:
+                view, mesh = self._spare.pop(0)
+                self._grid.add_widget(view, row=0, col=k)
+            else:
+                view, mesh = self._new_view(k)
             self.views.append(view)
             self.meshes.append(mesh)
-        if self.views:
-            self.views[0].camera.transform.changed.connect(self._tell)
+        for view in self.views:
+            # The depth buffer is spread over the box: vispy's million Angstrom leave too few steps for a particle.
+            view.camera.depth_value = 10 * extent
         self.look()
         return True
+
+    def _new_view(self, column: int) -> tuple[Any, Any]:
+        """Return a view in the grid and the mesh in it."""
+        view: Any = self._grid.add_view(row=0, col=column, camera=_Camera())
+        # Shading wants normals, so that there has to be a triangle even where nothing is seen yet.
+        mesh: Any = Mesh(vertices=np.eye(3), faces=np.array([[0, 1, 2]]), shading="smooth", parent=view.scene)
+        mesh.visible = False
+        mesh.shading_filter.shininess = 20
+        mesh.shading_filter.specular_light = (1, 1, 1, 0.1)
+        mesh.shading_filter.ambient_light = (1, 1, 1, 0.3)
+        view.camera.transform.changed.connect(self._light(view.camera, mesh))
+        if self.views:
+            self.views[0].camera.link(view.camera)
+        else:
+            view.camera.transform.changed.connect(self._tell)
+        return view, mesh
 
     def _tell(self, _: Any) -> None:
         self.zoomed.emit()
@@ -240,11 +260,12 @@ class SurfaceCanvas(QWidget):
 
     def look(self) -> None:
         """Look from the front, as closely as shows nearly all surfaces from any side; at the boxes where none is."""
-        seen = [mesh.mesh_data.get_vertices() for mesh in self.meshes if mesh.visible]
         size = self._extent
-        if seen:
+        if self._surfaces:
+            corners: list[Any] = [mesh.get_vertices() for mesh in self._surfaces]
+            vertices = np.concatenate(corners)
             # Specks of noise in the corners must not make the particles small.
-            size = 2.8 * float(np.percentile(np.linalg.norm(np.concatenate(seen), axis=1), 85))
+            size = 2.8 * float(np.percentile(np.linalg.norm(vertices, axis=1), 85))
         size = float(np.clip(size, 0.2 * self._extent, self._extent))
         for view in self.views[:1]:
             view.camera.set_state(scale_factor=size, center=(0, 0, 0), _quaternion=FACING)
@@ -252,15 +273,27 @@ class SurfaceCanvas(QWidget):
             view.camera.set_default_state()  # where Backspace goes
 
     def show_meshes(self, meshes: Sequence[MeshData | None], colours: Sequence[str]) -> None:
-        """Draw one surface in each view; None draws nothing."""
+        """Draw one surface in each view, one after the other; None draws nothing."""
+        self._surfaces = [mesh for mesh in meshes if mesh is not None]
+        self._coming = []
         for visual, mesh, colour in zip(self.meshes, meshes, colours, strict=True):
-            visual.visible = mesh is not None
-            if mesh is not None:
+            if mesh is None:
+                visual.visible = False
+            else:
                 visual.set_data(meshdata=mesh, color=colour)
+                self._coming.append(visual)
+        self._show_next()
+
+    def _show_next(self) -> None:
+        """Draw one more: a first drawing compiles shaders, which is long enough for one."""
+        if self._coming:
+            self._coming.pop(0).visible = True
+            self._next.start(0)
         self.canvas.update()
 
     def hide_meshes(self) -> None:
         """Draw nothing."""
+        self._surfaces, self._coming = [], []
         for visual in self.meshes:
             visual.visible = False
         self.canvas.update()
@@ -275,6 +308,7 @@ class SurfaceCanvas(QWidget):
 
     def close_canvas(self) -> None:
         """Free the views and the context they are drawn in."""
+        self._surfaces, self._coming, self._spare = [], [], []
         self.canvas.close()
         self.canvas.native.setParent(None)
         self.canvas.native.deleteLater()

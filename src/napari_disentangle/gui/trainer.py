@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_disentangle.gui.worker import follow, sentence
+from napari_disentangle.gui.worker import follow, sentence, yield_to_window
 from napari_disentangle.run.events import EventTail
 from napari_disentangle.run.lock import holder
 
@@ -90,6 +90,7 @@ class Trainer(QObject):
                 [sys.executable, "-m", "napari_disentangle", "train", str(run.path), "--device", device],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        yield_to_window(self._process.pid)
         self._begin(run, "starting", tail, ours=True)
 
     def watch(self, run: Run) -> None:

@@ -26,8 +26,8 @@ from napari_disentangle.gui.workbench import Workbench
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAPS = "Latent maps (napari-disentangle)"
-"""As napari names the dock that its menu opens."""
+MAPS = "Latent maps (Disentangle)"
+"""As napari names the dock that its menu opens, which is ticked there while it is open."""
 MAPS_HEIGHT = 270
 """Of their dock at first, in pixels: what is left at 1280 x 800 shows the tomogram and a panel."""
 _benches: WeakKeyDictionary[Any, Workbench] = WeakKeyDictionary()
@@ -149,7 +149,7 @@ class AllPanels(Docked):
         bench = workbench_of(napari_viewer)
         super().__init__(bench, _Tabs(bench), scrolls=False)
         window = bench.viewer.window
-        if MAPS not in window.dock_widgets:
+        if not any(isinstance(widget, LatentMaps) for widget in window.dock_widgets.values()):
             dock = window.add_dock_widget(LatentMaps(bench.viewer), name=MAPS, area="bottom")
             dock.parent().resizeDocks([dock], [MAPS_HEIGHT], Qt.Orientation.Vertical)
 

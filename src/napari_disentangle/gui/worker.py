@@ -1,11 +1,14 @@
-"""Work off the GUI thread: a function, or a generator that is followed; every exception comes back and is told."""
+"""Work off the GUI thread: a function, a generator, a process; every exception comes back and is told."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import psutil
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal
 
@@ -98,6 +101,18 @@ class _Following(QObject):
     def _end(self, listener: Callable[[Any], None], value: Any) -> None:
         self._all.discard(self)
         listener(value)
+
+
+def yield_to_window(pid: int) -> None:
+    """Let a process that has just been started compute only while the window, and whatever else the user runs, rests.
+
+    Only the processor is meant: alone on the machine, it is as fast as any other.
+    """
+    with suppress(psutil.Error):  # it has gone already, of which others tell
+        psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+    if sys.platform == "linux":
+        with suppress(OSError):  # where desktops weigh sessions first, that of a process in its own counts
+            Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
 
 
 def sentence(error: BaseException) -> str:
