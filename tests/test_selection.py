@@ -42,6 +42,19 @@ class TestAlgebra:
         right = one.complement(EVERYTHING) & other.complement(EVERYTHING)
         np.testing.assert_array_equal(left.ids, right.ids)
 
+    def test_a_control_is_as_many_from_outside_and_always_the_same(self):
+        one = Selection("A/0", np.arange(10, 20))
+        control = one.control(np.arange(100))
+        assert len(control) == 10
+        assert not np.isin(control.ids, one.ids).any()
+        assert np.ptp(control.ids) > 20, "from everywhere"
+        assert control.name.startswith("control-")
+        assert control.how["of"] == ["A/0"]
+        again = Selection("B/3", one.ids).control(np.arange(100))
+        assert (again.name, again.ids.tolist()) == (control.name, control.ids.tolist())
+        assert Selection("A/1", np.arange(9)).control(np.arange(100)).name != control.name
+        assert one.control(np.arange(14)).ids.tolist() == list(range(10)), "all others, where there are fewer"
+
     def test_it_says_how_it_was_made(self):
         made = Selection("A/0", np.array([3, 1, 1])) - Selection("A/1", np.array([3]))
         assert made.ids.tolist() == [1]

@@ -19,6 +19,7 @@ from napari_disentangle.run import Run
 from napari_disentangle.sample import MAPS
 from napari_disentangle.selection import Selection
 from napari_disentangle.simulate import simulate_tomogram
+from napari_disentangle.stages import average_selection
 from napari_disentangle.tasks import LANES
 from napari_disentangle.training import decode, fit, prepare
 
@@ -161,6 +162,21 @@ class TestTasks:
             assert float(stored["voxel_size"]) == voxel == 20
         assert np.abs(placed - volumes).max() > 0.01, "they lie as in their boxes, not as in the reference"
 
+    def test_a_map_is_compared_with_an_average(self, helper, run, tmp_path):
+        chosen = Selection("A/0", np.arange(12))
+        run.save_selections("A", [chosen])
+        average_selection(run, chosen, mode="fixed", rounds=0, starts=0)
+        average, out = run.average_folder("A/0") / "average.mrc", tmp_path / "compared.npz"
+        found = helper.answer("compare", run=str(run.path), selection="A/0", map=str(average), out=str(out))["result"]
+        assert found["file"] == str(out)
+        assert found["correlation"] == pytest.approx(1, abs=0.01)
+        with np.load(out) as stored:
+            assert stored["volume"].shape == (16, 16, 16)
+            assert stored["fsc"][1:4].min() > 0.99
+            assert stored["frequency"].shape == stored["fsc"].shape
+        refused = helper.answer("compare", run=str(run.path), selection="A/0", map=str(out), out=str(out))
+        assert "is not an MRC file" in refused["error"]
+
     def test_models_are_kept_no_longer_than_they_are_true(self, helper, tiny_stack, tiny, tmp_path):
         """A click decodes with the model of the click before; not after more training, nor after another one there."""
         out = tmp_path / "decoded.npz"
@@ -298,5 +314,5 @@ class TestProcess:
 
 def test_every_task_is_in_one_lane_and_says_what_it_does():
     names = [name for tasks in LANES.values() for name in tasks]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
     assert all(task.__doc__ for tasks in LANES.values() for task in tasks.values())

@@ -60,6 +60,32 @@ def fourier_crop(volumes: NDArray[np.float32], out: int, step: float | None = No
     return np.ascontiguousarray(result)
 
 
+def resampled(volume: NDArray[np.float32], out: int, step: float) -> NDArray[np.float32]:
+    """Show a map in another box, at other voxels, about the same centre voxel n // 2.
+
+    Parameters
+    ----------
+    volume : (z, y, x)
+    out : int
+        Voxels per axis of the result.
+    step : float
+        Voxel size of the result over that of `volume`.
+
+    Returns
+    -------
+    (out, out, out), float32
+        Zero where the box is wider than the map.
+    """
+    if volume.shape == (out,) * 3 and np.isclose(step, 1.0, rtol=1e-3):
+        return np.asarray(volume, dtype=np.float32)
+    least = int(np.ceil(out * step / 2)) * 2
+    wide = [max(edge, least) for edge in volume.shape]
+    padded = np.zeros(wide, dtype=np.float32)
+    places = (slice(w // 2 - e // 2, w // 2 - e // 2 + e) for w, e in zip(wide, volume.shape, strict=True))
+    padded[tuple(places)] = volume
+    return fourier_crop(padded, out, step)
+
+
 @lru_cache(maxsize=16)
 def shell_index(n: int) -> NDArray[np.int64]:
     """Return the (n, n, n // 2 + 1) shell, in units of 1 / (n voxels), of each coefficient of ``rfftn``."""

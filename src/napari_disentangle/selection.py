@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+CONTROL = "control-"
+"""What names of controls begin with."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,16 @@ class Selection:
         """Return the particles of `ids` that are not in this selection."""
         rest = np.setdiff1d(np.asarray(ids, dtype=np.int64), self.ids)
         return Selection(f"not {self.name}", rest, {"operation": "complement", "of": [self.name]})
+
+    def control(self, ids: ArrayLike) -> Selection:
+        """Return as many particles of `ids` from outside this selection, at random; all of them where there are fewer.
+
+        What such particles average to, any would. The same selection always has the same control.
+        """
+        rest = np.setdiff1d(np.asarray(ids, dtype=np.int64), self.ids)
+        some = np.random.default_rng(0).permutation(rest)[: len(self)]
+        name = f"{CONTROL}{hashlib.sha256(self.ids.tobytes()).hexdigest()[:8]}/0"
+        return Selection(name, some, {"operation": "control", "of": [self.name], "seed": 0})
 
 
 def inside_polygon(points: ArrayLike, polygon: ArrayLike) -> NDArray[np.bool_]:

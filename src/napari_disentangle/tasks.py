@@ -137,6 +137,24 @@ def average(
     return {"folder": str(opened.average_folder(selection))}
 
 
+def compare(tell: Tell, run: str, selection: str, map: str, out: str) -> dict[str, Any]:
+    """Turn and shift a map onto the average of a selection.
+
+    `out` becomes an .npz: volume (n, n, n), frequency (k,) and fsc (k,).
+    """
+    from napari_disentangle.averaging import compare as compared
+    from napari_disentangle.export import read_average
+    from napari_disentangle.run import Run
+
+    tell(f"comparing with {Path(map).name}", 0.0)
+    opened = Run.open(Path(run))
+    average = read_average(opened.average_folder(selection))
+    diameter = opened.recipe.pose.diameter
+    found = compared(average.volume, average.record.voxel_size, Path(map), diameter=diameter)
+    _save(out, volume=found.volume, frequency=found.frequency, fsc=found.fsc)
+    return {"file": out, "correlation": found.correlation, "resolution": found.resolution_A}
+
+
 def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str, Any]:
     """Write what the model makes of some particles, each turned and shifted as it lies in its box.
 
@@ -161,9 +179,7 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
         turns = torch.as_tensor(codes.pose.rotations[at], dtype=torch.float32)
         moves = torch.as_tensor(codes.pose.offsets[at] / voxel, dtype=torch.float32)
         placed = place_volumes(torch.as_tensor(volumes), turns, moves).numpy()
-    part = Path(out).with_suffix(".part.npz")
-    np.savez(part, ids=codes.ids[at], volumes=placed, canonical=volumes, voxel_size=np.array(voxel))
-    os.replace(part, out)
+    _save(out, ids=codes.ids[at], volumes=placed, canonical=volumes, voxel_size=np.array(voxel))
     return {"file": out, "fingerprint": codes.fingerprint}
 
 
@@ -175,6 +191,13 @@ def learnt(tell: Tell, run: str, groups: str) -> dict[str, Any]:
     tell("looking at what was learnt", 0.0)
     words, doubts = learnt_in_words(Run.open(Path(run)), groups)
     return {"words": words, "doubts": doubts}
+
+
+def _save(out: str, **arrays: Any) -> None:
+    """Write an .npz, whole or not at all."""
+    part = Path(out).with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    os.replace(part, out)
 
 
 @lru_cache(maxsize=2)
@@ -201,7 +224,7 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
 
 LANES: dict[str, dict[str, Callable[..., dict[str, Any]]]] = {
     "quick": {"warm": warm, "map_codes": map_codes, "group": group, "reconstruct": reconstruct, "learnt": learnt},
-    "long": {"cut_boxes": cut_boxes, "make_run": make_run, "average": average},
+    "long": {"cut_boxes": cut_boxes, "make_run": make_run, "average": average, "compare": compare},
     "aside": {"estimate": estimate},
 }
 """Tasks of one lane wait for one another, those of different lanes do not."""

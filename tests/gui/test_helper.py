@@ -95,6 +95,11 @@ def helper(qapp: Any, trained: Run) -> Iterator[Helper]:
     found.stop()
 
 
+def warm(helper: Helper) -> None:
+    """Let it import what tasks need."""
+    helper.ask("warm", {}, done=lambda _: None, failed=lambda _: None)
+
+
 def test_answers_arrive_on_the_gui_thread(helper, run, qtbot):
     pid = helper.pid
     assert pid is not None
@@ -157,7 +162,7 @@ def test_a_kill_fails_what_waits_and_the_next_question_starts_another(new, run, 
 
 def test_asking_one_that_has_just_died_fails_with_the_same_sentence(new, run, qtbot):
     """Its death has not been noticed yet: nothing is lost in the pipe."""
-    new.start()
+    warm(new)
     process = psutil.Process(new.pid)
     process.kill()
     psutil.wait_procs([process], timeout=10)
@@ -170,10 +175,10 @@ def test_asking_one_that_has_just_died_fails_with_the_same_sentence(new, run, qt
 
 def test_starting_warms_it_and_stopping_leaves_nothing(new, run, qtbot):
     assert (new.pid, new.busy) == (None, False)
-    new.start()
+    warm(new)
     pid = new.pid
     assert new.busy
-    new.start()
+    warm(new)
     assert new.pid == pid, "twice is once"
     assert psutil.Process(pid).cmdline()[-2:] == ["-m", "napari_disentangle.tasks"]
     if not psutil.WINDOWS:
@@ -199,7 +204,7 @@ from qtpy.QtCore import QCoreApplication
 from napari_disentangle.gui.helper import Helper
 app = QCoreApplication([])
 helper = Helper()
-helper.start()
+helper.ask("warm", {}, done=print, failed=print)
 print(helper.pid, flush=True)
 app.exec()
 """

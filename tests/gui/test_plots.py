@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor, QWheelEvent
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_disentangle.gui.plots import LINES, FscPlot, LossPlot
-from napari_disentangle.report.figures import COLOURS
+from napari_disentangle.palette import COLOURS
 
 
 def shown(qtbot, plot):

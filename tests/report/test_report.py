@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.palette import COLOURS
 from napari_disentangle.report import figures
 from napari_disentangle.report.page import Section, write_page
 
@@ -76,7 +77,7 @@ def test_a_map_shows_every_group_in_its_colour():
     labels = np.repeat([0, 1, -1], 30)
     image = pixels(figures.scatter({"content": points, "invariants": points[::-1]}, labels, ["A/0", "A/1"]))
     seen = {tuple(colour) for colour in np.round(image[..., :3].reshape(-1, 3) * 255).astype(int)}
-    for colour in (figures.COLOURS[0], figures.COLOURS[1], figures.OTHERS):
+    for colour in (*COLOURS[:2], figures.OTHERS):
         assert tuple(bytes.fromhex(colour[1:])) in seen
 
 

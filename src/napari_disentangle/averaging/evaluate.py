@@ -11,7 +11,7 @@ from napari_disentangle.averaging.match import match_volume
 from napari_disentangle.averaging.refine import Poses, half_averages
 from napari_disentangle.averaging.wedges import wedges_of
 from napari_disentangle.errors import InputError
-from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.fourier import resampled
 from napari_disentangle.io.mrc import open_map, read_header
 
 if TYPE_CHECKING:
@@ -148,12 +148,4 @@ def mean_map(folder: Path, identity: str, size: int, voxel: float) -> Map:
         raise InputError(f"The maps of {identity} in {folder} are not cubes of one size.")
     step = voxel / (headers[0].voxel_size or voxel)
     total = np.mean([np.asarray(open_map(h), dtype=np.float32) for h in headers], axis=0)
-    edge = headers[0].shape[0]
-    if size == edge and np.isclose(step, 1.0, rtol=1e-3):
-        return total
-    # The box may be wider than the map: nothing is there
-    wide = max(edge, int(np.ceil(size * step / 2)) * 2)
-    first = wide // 2 - edge // 2
-    padded = np.zeros((wide, wide, wide), dtype=np.float32)
-    padded[first : first + edge, first : first + edge, first : first + edge] = total
-    return fourier_crop(padded, size, step)
+    return resampled(total, size, step)

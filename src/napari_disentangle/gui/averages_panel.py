@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.gui.export_dialog import ExportDialog
@@ -15,6 +16,7 @@ from napari_disentangle.gui.theme import group_colour, theme_colours
 from napari_disentangle.gui.volumes import Shown, VolumeRow
 from napari_disentangle.gui.worker import in_thread
 from napari_disentangle.learnt import views_covered
+from napari_disentangle.selection import CONTROL
 from napari_disentangle.session import DRAWN
 
 if TYPE_CHECKING:
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_disentangle.export import StoredAverage
+    from napari_disentangle.gui.results import Compared
     from napari_disentangle.gui.workbench import Workbench
     from napari_disentangle.selection import Selection
 
-RAW, DECODED, DIFFERENCE = "#d8d8d8", "#56B4E9", "#CC79A7"
+RAW, DECODED, DIFFERENCE, GIVEN = "#d8d8d8", "#56B4E9", "#CC79A7", "#E69F00"
+CONTROLS = "#888888"
 EMPTY = "Select particles in a map, or a group, and press Average."
 
 
@@ -57,6 +61,17 @@ class AveragesPanel(QWidget):
             "Align the particles to their own average, each half to its own, and average again: minutes",
             self._refine,
         )
+        self.compare = button(
+            "Compare with…",
+            "Turn a map of yours (an earlier reconstruction, a deposited map) onto this average, and correlate them",
+            self._compare,
+        )
+        self.control = button(
+            "Control",
+            "Average as many particles from outside this selection, taken at random: what any of them would look like",
+            self._control,
+        )
+        self._compared: Compared | None = None
         self.decoded = QCheckBox("decoded")
         self.decoded.setToolTip("The model's own volume of these particles, turned onto the average: model, not data")
         self.decoded.setChecked(True)
@@ -82,6 +97,7 @@ class AveragesPanel(QWidget):
             (session.run_changed, self._list),
             (session.averages_changed, self._show),
             (session.maps_changed, self._show),
+            (bench.results.compared, self._show_compared),
             (bench.problem, self._say_problem),
             (bench.viewer.events.theme, self._set_theme),
         ):
@@ -100,6 +116,7 @@ class AveragesPanel(QWidget):
         for part in (self.stale, self.facts):
             told.addWidget(part)
         told.addWidget(row(self.decoded, self.difference, 1))
+        told.addWidget(row(self.compare, self.control, 1))
         told.addStretch(1)
         beside.addLayout(told, 1)
         beside.addWidget(self.fsc, 1)
@@ -166,6 +183,19 @@ class AveragesPanel(QWidget):
     def _refine(self) -> None:
         self._bench.results.average(self.selections(), refine=True)
 
+    def _control(self) -> None:
+        self._bench.results.control(self.selections()[0])
+
+    def _compare(self) -> None:
+        bench = self._bench
+        name, _ = QFileDialog.getOpenFileName(self, "Compare with a map", str(bench.folder or ""), "Maps (*.mrc *.map)")
+        if name:
+            bench.results.compare(self.selections()[0], Path(name))
+
+    def _show_compared(self, found: Compared) -> None:
+        self._compared = found
+        self._show()
+
     def _export(self) -> None:
         chosen = self.selections()
         if len(chosen) == 1:
@@ -183,6 +213,14 @@ class AveragesPanel(QWidget):
         for control in (self.make, self.refine):
             control.setEnabled(trained and bool(chosen))
         found = [(one, session.averages[one.name]) for one in chosen if one.name in session.averages]
+        averaged = len(chosen) == 1 and bool(found)
+        for control in (self.compare, self.control):
+            control.setEnabled(averaged)
+        given = self._compared
+        if not averaged or given is None or given.average is not found[0][1]:
+            given = None
+        if averaged and (beside := chosen[0].control(session.ids)).name in session.averages:
+            found.append((beside, session.averages[beside.name]))
         for control in (self.add, self.export):
             control.setEnabled(bool(found) or (control is self.export and len(chosen) == 1))
         self._round += 1
@@ -199,20 +237,29 @@ class AveragesPanel(QWidget):
             "\n".join(filter(None, (staleness(one, average, session.fingerprint) for one, average in found)))
         )
         self.stale.setVisible(bool(self.stale.text()))
-        self.facts.setText("\n".join(self._facts(one, average, len(found) > 1) for one, average in found))
+        facts = [self._facts(one, average, len(found) > 1) for one, average in found]
+        if given is not None:
+            agree = "no FSC above 0.5" if given.resolution is None else f"FSC 0.5 at {given.resolution:.0f} Å"
+            facts.append(f"with {given.path.name}: correlation {given.correlation:.2f}, {agree}")
+        self.facts.setText("\n".join(facts))
         self.fsc.setVisible(True)
         ink = theme_colours(self._bench.viewer.theme)[1]
-        self.fsc.set_curves(
-            [(self._name(one), self._colour(one, ink), average.frequency, average.fsc) for one, average in found]
-        )
+        curves = [(self._name(one), self._colour(one, ink), average.frequency, average.fsc) for one, average in found]
+        if given is not None:
+            curves.append((f"with {given.path.name}", GIVEN, given.frequency, given.fsc))
+        self.fsc.set_curves(curves)
         this, many = self._round, len(found) > 1
         with_decoded, with_difference = self.decoded.isChecked(), self.difference.isChecked()
 
         def compute() -> list[Shown]:
-            return [
+            shown = [
                 shown for one, average in found
                 for shown in self._volumes(one, average, many, with_decoded, with_difference)
             ]  # fmt: skip
+            if given is not None:
+                voxel = given.average.record.voxel_size
+                shown.append(Shown(given.path.name, given.volume, voxel, GIVEN, note="turned onto the average"))
+            return shown
 
         def take(shown: list[Shown]) -> None:
             if this == self._round:
@@ -226,11 +273,15 @@ class AveragesPanel(QWidget):
         group, _, number = selection.name.partition("/")
         if group == self._bench.session.grouping:
             return f"group {int(number) + 1}"
+        if group.startswith(CONTROL):
+            return "control"
         return "selection" if group == DRAWN else group
 
     def _colour(self, selection: Selection, other: str) -> str:
         group, _, number = selection.name.partition("/")
-        return group_colour(int(number)) if group == self._bench.session.grouping else other
+        if group == self._bench.session.grouping:
+            return group_colour(int(number))
+        return CONTROLS if group.startswith(CONTROL) else other
 
     def _volumes(
         self, selection: Selection, average: StoredAverage, many: bool, with_decoded: bool, with_difference: bool

@@ -48,12 +48,6 @@ class Helper(QObject):
         self._answered.connect(self._take)
         self._ended.connect(self._end)
 
-    def start(self) -> None:
-        """Start the process, if none runs, and let it import what tasks need."""
-        if self._process is None:
-            self._launch()
-            self.ask("warm", {}, done=lambda _: None, failed=lambda _: None)
-
     @property
     def pid(self) -> int | None:
         """Of the process, None where none runs."""

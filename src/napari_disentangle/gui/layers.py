@@ -229,7 +229,7 @@ class TomogramLayers:
         layer = self.points
         self._show(layer)
         adopted, self._adopted = self._adopted[1], (self._adopted[0], False)
-        if layer is not None and OURS not in layer.metadata and self._holds(ids, positions):
+        if layer is not None and self._holds(ids, positions):
             self.resize(diameter)
             return
         with self._silent():
@@ -249,8 +249,10 @@ class TomogramLayers:
             self.resize(diameter)
 
     def _holds(self, ids: Ints, positions: NDArray[np.float64]) -> bool:
-        """Return whether the points layer has these particles, at these places, already."""
+        """Return whether the points layer has these particles, at these places, already; ours has no others then."""
         known = self.ids
+        if OURS in self.points.metadata and len(known) != len(ids):
+            return False
         rows = np.flatnonzero(np.isin(known, ids))
         if len(rows) != len(ids) or not np.array_equal(known[rows], ids):
             return False
@@ -284,7 +286,8 @@ class TomogramLayers:
         layer, self._diameter = self.points, diameter
         if layer is not None:
             size = diameter / _side(self._angstrom(layer)[0])
-            layer.size = size
+            if not np.allclose(layer.size, size):
+                layer.size = size
             self._show_near(size / 2 * _side(_to_world(layer)[0]) * self._in_viewer(layer))
 
     def colour(self, labels: Ints, selected: NDArray[np.bool_]) -> None:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 # After qtpy: pyqtgraph takes the Qt that is loaded, which has to be the window's.
 import pyqtgraph as pg
 
-from napari_disentangle.report.figures import COLOURS
+from napari_disentangle.palette import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.export import read_average
@@ -32,6 +33,24 @@ PICTURED = 24
 """Particles of a selection that are shown."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A map of the user's where an average has it."""
+
+    selection: str
+    """Name of what was averaged."""
+    average: Any
+    """The `StoredAverage` that it was compared with; a later one has not been."""
+    path: Path
+    volume: NDArray[np.float32]
+    """(n, n, n), at the average's voxels."""
+    frequency: NDArray[np.float64]
+    fsc: NDArray[np.float64]
+    correlation: float
+    resolution: float | None
+    """Where the FSC falls below 0.5, in Angstrom."""
+
+
 class Results(QObject):
     """The last two of the five clicks."""
 
@@ -39,6 +58,8 @@ class Results(QObject):
     """{"id", "raw", "raw_voxel", "decoded" or None, "decoded_voxel"} of a particle that was clicked."""
     pictured = Signal(object)
     """(ids (k,), central slices [k of (n, n)]) of some particles of the selection."""
+    compared = Signal(object)
+    """A `Compared`."""
     exported = Signal(str)
     """What was written, in words."""
 
@@ -47,6 +68,7 @@ class Results(QObject):
         self._bench = bench
         self._looking = 0
         self._clicked = 0
+        self._comparing = 0
         self._run: Run | None = None
         """Whose selection was told last."""
         self._unsaved: Selection | None = None
@@ -193,7 +215,12 @@ class Results(QObject):
             return
         self._clicked += 1
         this = self._clicked
-        self._go_to(particles, particle)
+
+        def go() -> None:
+            if this == self._clicked and not bench.closed:
+                self._go_to(particles, particle)
+
+        QTimer.singleShot(0, go)  # the click itself is painted first: another section takes napari a while
         out = bench.scratch / f"particle_{this}.npz"
 
         def read() -> dict[str, Any]:
@@ -265,6 +292,53 @@ class Results(QObject):
         given = {"run": str(run.path), "selection": first.name, "ids": first.ids.tolist(), **how}
         words = f"{'averaging' if how['mode'] else 'aligning and averaging'} {len(first):,} particles"
         bench.ask("average", given, averaged, room="averages", words=words)
+
+    def control(self, selection: Selection) -> None:
+        """Average as many particles from outside a selection, taken at random, in the same way."""
+        bench = self._bench
+        run = bench.session.run
+        if run is None:
+            return
+        control = selection.control(bench.session.ids)
+        if len(control) < 2:
+            bench.tell("averages", "A control takes particles from outside the selection, and there are none.")
+            return
+
+        def save() -> None:
+            run.save_selections(control.name.partition("/")[0], [control])
+
+        def saved(_: Any) -> None:
+            if bench.session.run is run:
+                bench.refresh()
+                self.average([control])
+
+        in_thread(save, done=saved, failed=bench.failing("averages"))
+
+    def compare(self, selection: Selection, path: Path) -> None:
+        """Turn and shift a map of the user's onto the average of a selection; told by `compared`."""
+        bench = self._bench
+        run, average = bench.session.run, bench.session.averages.get(selection.name)
+        if run is None or average is None:
+            return
+        self._comparing += 1
+        out = bench.scratch / f"compared_{self._comparing}.npz"
+
+        def read(found: dict[str, Any]) -> Compared:
+            with np.load(out, allow_pickle=False) as stored:
+                return Compared(
+                    selection.name, average, path, stored["volume"], stored["frequency"], stored["fsc"],
+                    found["correlation"], found["resolution"],
+                )  # fmt: skip
+
+        def done(found: dict[str, Any]) -> None:
+            in_thread(lambda: read(found), done=tell, failed=bench.failing("averages"))
+
+        def tell(found: Compared) -> None:
+            bench.problem.emit("averages", "")
+            self.compared.emit(found)
+
+        given = {"run": str(run.path), "selection": selection.name, "map": str(path), "out": str(out)}
+        bench.ask("compare", given, done, room="averages", words=f"comparing with {path.name}")
 
     def load_averages(self) -> None:
         """Read the averages that the run folder keeps."""

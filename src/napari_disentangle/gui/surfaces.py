@@ -177,15 +177,35 @@ class _Camera(ArcballCamera):
             super().viewbox_mouse_event(event)
 
 
+class _Canvas(SceneCanvas):
+    """Finds what is under the mouse by its place; vispy would draw everything once more to see it by its colour."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.unfreeze()
+        self.targets: list[Any] = []
+        self.freeze()
+
+    def visual_at(self, pos: Sequence[float]) -> Any:
+        """Return the view at a place (x, y), in logical pixels."""
+        for view in self.targets:
+            left, top = view.pos
+            if left <= pos[0] < left + view.width and top <= pos[1] < top + view.height:
+                return view
+        return None
+
+
 class SurfaceCanvas(QWidget):
     """One canvas with a view for each volume; turning one turns all."""
 
     zoomed = Signal()
+    drawn = Signal()
+    """All surfaces that were to be shown are."""
 
     def __init__(self) -> None:
         super().__init__()
         # dpi: or vispy starts xdpyinfo to ask for it.
-        self.canvas = SceneCanvas(keys=None, parent=self, app=qtpy.API_NAME.lower(), bgcolor="#262930", dpi=DPI)
+        self.canvas: Any = _Canvas(keys=None, parent=self, app=qtpy.API_NAME.lower(), bgcolor="#262930", dpi=DPI)
         self.canvas.native.setMinimumSize(60, 60)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -194,12 +214,13 @@ class SurfaceCanvas(QWidget):
         self.views: list[Any] = []
         self.meshes: list[Any] = []
         self._spare: list[tuple[Any, Any]] = []
-        """Views that were needed before, and their meshes: a new one costs a tenth of a second."""
+        """Views that were needed before, and their meshes."""
+        self._count = 0
         self._surfaces: list[MeshData] = []
-        self._coming: list[Any] = []
+        self._coming: list[tuple[int, MeshData | None, str]] = []
         self._next = QTimer(self)
         self._next.setSingleShot(True)
-        self._next.timeout.connect(self._show_next)
+        self._next.timeout.connect(self._step)
         self._extent = 0.0
 
     def resizeEvent(self, a0: QResizeEvent) -> None:
@@ -208,30 +229,49 @@ class SurfaceCanvas(QWidget):
         self.zoomed.emit()
 
     def set_count(self, count: int, extent: float) -> bool:
-        """Make `count` views on boxes of `extent` Angstrom, and return True; nothing if there are as many."""
+        """Make `count` views on boxes of `extent` Angstrom, and return True; nothing if there are as many.
+
+        They come one after the other, as surfaces do: the first of each kind costs a tenth of a second.
+        """
         self._extent = extent
-        before = len(self.views)
-        if count == before:
+        if count == self._count:
             return False
+        self._count, self._surfaces, self._coming = count, [], []
         for view, mesh in zip(self.views[count:], self.meshes[count:], strict=True):
             mesh.visible = False
             self._grid.remove_widget(view)
             view.parent = None
         self._spare[:0] = zip(self.views[count:], self.meshes[count:], strict=True)
         del self.views[count:], self.meshes[count:]
-        for k in range(before, count):
+        self.look()
+        self._next.start(0)
+        return True
+
+    def _step(self) -> None:
+        """Make one view more or, once all are there, draw one surface more, and see to the next when that is seen."""
+        column = len(self.views)
+        if column < self._count:
             if self._spare:
                 view, mesh = self._spare.pop(0)
-                self._grid.add_widget(view, row=0, col=k)
+                self._grid.add_widget(view, row=0, col=column)
             else:
-                view, mesh = self._new_view(k)
+                view, mesh = self._new_view(column)
             self.views.append(view)
             self.meshes.append(mesh)
-        for view in self.views:
-            # The depth buffer is spread over the box: vispy's million Angstrom leave too few steps for a particle.
-            view.camera.depth_value = 10 * extent
-        self.look()
-        return True
+            self.canvas.targets = self.views
+            self.look()
+        elif self._coming:
+            k, surface, colour = self._coming.pop(0)
+            visual = self.meshes[k]
+            visual.visible = surface is not None
+            if surface is not None:
+                visual.set_data(meshdata=surface, color=colour)
+            if not self._coming:
+                self.drawn.emit()
+        else:
+            return
+        self.canvas.update()
+        self._next.start(0)
 
     def _new_view(self, column: int) -> tuple[Any, Any]:
         """Return a view in the grid and the mesh in it."""
@@ -267,6 +307,9 @@ class SurfaceCanvas(QWidget):
             # Specks of noise in the corners must not make the particles small.
             size = 2.8 * float(np.percentile(np.linalg.norm(vertices, axis=1), 85))
         size = float(np.clip(size, 0.2 * self._extent, self._extent))
+        for view in self.views:
+            # The depth buffer is spread over the box: vispy's million Angstrom leave too few steps for a particle.
+            view.camera.depth_value = 10 * self._extent
         for view in self.views[:1]:
             view.camera.set_state(scale_factor=size, center=(0, 0, 0), _quaternion=FACING)
         for view in self.views:
@@ -275,21 +318,8 @@ class SurfaceCanvas(QWidget):
     def show_meshes(self, meshes: Sequence[MeshData | None], colours: Sequence[str]) -> None:
         """Draw one surface in each view, one after the other; None draws nothing."""
         self._surfaces = [mesh for mesh in meshes if mesh is not None]
-        self._coming = []
-        for visual, mesh, colour in zip(self.meshes, meshes, colours, strict=True):
-            if mesh is None:
-                visual.visible = False
-            else:
-                visual.set_data(meshdata=mesh, color=colour)
-                self._coming.append(visual)
-        self._show_next()
-
-    def _show_next(self) -> None:
-        """Draw one more: a first drawing compiles shaders, which is long enough for one."""
-        if self._coming:
-            self._coming.pop(0).visible = True
-            self._next.start(0)
-        self.canvas.update()
+        self._coming = list(zip(range(self._count), meshes, colours, strict=True))
+        self._step()
 
     def hide_meshes(self) -> None:
         """Draw nothing."""
@@ -303,12 +333,12 @@ class SurfaceCanvas(QWidget):
         """Logical pixels, 0 without a view."""
         if not self.views:
             return 0.0
-        side = min(self.width() / len(self.views), self.height())
+        side = min(self.width() / self._count, self.height())
         return self.views[0].camera.scale_factor / max(side, 1.0)
 
     def close_canvas(self) -> None:
         """Free the views and the context they are drawn in."""
-        self._surfaces, self._coming, self._spare = [], [], []
+        self._next.stop()
         self.canvas.close()
         self.canvas.native.setParent(None)
         self.canvas.native.deleteLater()

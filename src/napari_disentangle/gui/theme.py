@@ -8,7 +8,7 @@ import numpy as np
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 
-from napari_disentangle.report.figures import COLOURS
+from napari_disentangle.palette import COLOURS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -73,7 +73,7 @@ class VolumeRow(QWidget):
         palette = self.palette()
         self._background, self._foreground = palette.window().color().name(), palette.windowText().color().name()
         self._surfaces: SurfaceCanvas | None = None
-        self._closed, self._unfitted = False, False
+        self._closed, self._unfitted, self._empty = False, False, ""
         self._surfacing = Surfacing(self)
         self._surfacing.done.connect(self._take)
 
@@ -251,6 +251,7 @@ class VolumeRow(QWidget):
             if self._surfaces is None:
                 self._surfaces = SurfaceCanvas()
                 self._surfaces.zoomed.connect(self._measure)
+                self._surfaces.drawn.connect(self._say_drawn)
                 self._pages.addWidget(self._surfaces)
                 self._paint()
             self._unfitted |= self._surfaces.set_count(len(self._shown), max(one.extent for one in self._shown))
@@ -275,11 +276,14 @@ class VolumeRow(QWidget):
             self._surfaces.hide_meshes()
             self._scale.set_doing(f"surfaces cannot be drawn: {result}")
             return
+        empty = [one.title for one, mesh in zip(self._shown, result, strict=True) if mesh is None]
+        self._empty = f"no surface at {self._contour:g} {SIGMA}: {', '.join(empty)}" if empty else ""
         self._surfaces.show_meshes(result, [one.colour for one in self._shown])
         if self._unfitted:
             self._look()
-        empty = [one.title for one, mesh in zip(self._shown, result, strict=True) if mesh is None]
-        self._scale.set_doing(f"no surface at {self._contour:g} {SIGMA}: {', '.join(empty)}" if empty else "")
+
+    def _say_drawn(self) -> None:
+        self._scale.set_doing(self._empty)
 
     def _look(self) -> None:
         if self._surfaces is not None:
