@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +58,31 @@ def ended(qtbot: Any, heard: Heard, *, timeout: int = 5000) -> None:
     qtbot.wait(30)
     assert len(heard.done) + len(heard.failed) == 1
     assert heard.elsewhere == 0, "called on another thread than the GUI's"
+
+
+@pytest.mark.parametrize("work", [lambda: 1, lambda: 1 / 0])
+def test_what_it_was_given_is_let_go_when_it_ends(qtbot, heard, work):
+    class Window:
+        pass
+
+    window = Window()
+    watched = weakref.ref(window)
+
+    def give(window: Window) -> None:
+        def done(result: Any) -> None:
+            heard.on_done(result, window is not None)
+
+        def failed(error: BaseException) -> None:
+            heard.on_failed(error if window is not None else RuntimeError())
+
+        in_thread(lambda: (window, work())[1], done=done, failed=failed)
+
+    give(window)
+    del window
+    ended(qtbot, heard)
+    heard.failed.clear()  # a traceback has frames
+    gc.collect()
+    assert watched() is None
 
 
 ERRORS = [

@@ -33,16 +33,24 @@ def in_thread(
     failed: Callable[[BaseException], None],
 ) -> Any:
     """Run `function` in a thread, then `done` with its result, or `failed` with its exception, on the GUI thread."""
+    # A worker, and what is connected to it, outlives its work: it must not hold on to a window that has been closed.
+    held: list[Callable[..., Any]] = [function, done, failed]
 
     def job() -> Any:
+        work = held[0]
         try:
-            return function()
+            return work()
         except RuntimeError as error:
             raise JobFailedError(str(error)) from error
 
+    def tell(which: int, found: Any) -> None:
+        listener = held[which]
+        held.clear()
+        listener(found)
+
     worker: Any = create_worker(job, _start_thread=False, _ignore_errors=True)
-    worker.returned.connect(done)
-    worker.errored.connect(failed)
+    worker.returned.connect(lambda result: tell(1, result))
+    worker.errored.connect(lambda error: tell(2, error))
     worker.start()
     return worker
 
