@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 import mrcfile
 import numpy as np
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QThreadPool, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog
 
+from napari_disentangle.gui.worker import WORK
 from napari_disentangle.io.compose import star_text
 from napari_disentangle.io.star import StarFile
 from napari_disentangle.run import Embedding, Run
@@ -81,9 +83,8 @@ class Window:
 
     def settle(self, *, helper: bool = False) -> None:
         """Wait until nothing is being done that could still say something; with `helper`, in its process neither."""
-        at_work = QThreadPool.globalInstance().activeThreadCount
         for _ in range(2):
-            self.until(lambda: not at_work() and not (helper and self.bench.helper.busy), 120)
+            self.until(lambda: not _working() and not (helper and self.bench.helper.busy), 120)
             self._qtbot.wait(30)
 
     def open(self, path: Path, **reading: Any) -> None:
@@ -120,6 +121,10 @@ class Window:
         self.until(lambda: bench.closed)
         notification_manager.notification_ready.disconnect(self._hear)
         self.__dict__.clear()  # pytest keeps the fixture a little longer than the viewer may live
+
+
+def _working() -> bool:
+    return any(thread.name == WORK for thread in threading.enumerate())
 
 
 def mapped(trained: Run, path: Path) -> Run:

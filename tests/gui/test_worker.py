@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import QCoreApplication, QThread, QThreadPool
+from qtpy.QtCore import QCoreApplication, QThread
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.gui.worker import JobFailedError, TaskBugError, follow, in_thread, sentence
+from napari_disentangle.gui.worker import TaskBugError, follow, in_thread, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -87,9 +89,16 @@ def test_what_it_was_given_is_let_go_when_it_ends(qtbot, heard, work):
 
 ERRORS = [
     InputError("volume.mrc is damaged; copy it again."), OSError(28, "No space left on device", "/full"), KeyError("x"),
-    MemoryError(), AssertionError("no"),
+    MemoryError(), AssertionError("no"), RuntimeError("CUDA out of memory"), NotImplementedError("not yet"), RecursionError("deep"),
 ]  # fmt: skip
-RUNTIME_ERRORS = [RuntimeError("CUDA out of memory"), NotImplementedError("not yet"), RecursionError("deep")]
+
+LATE = """
+import time
+from qtpy.QtCore import QCoreApplication
+from napari_disentangle.gui.worker import in_thread
+application = QCoreApplication([])
+in_thread(lambda: (time.sleep(0.5), print("written")), done=print, failed=print)
+"""
 
 
 class TestFunctions:
@@ -120,19 +129,10 @@ class TestFunctions:
         ended(qtbot, heard)
         assert heard.failed == [error]
 
-    @pytest.mark.parametrize("error", RUNTIME_ERRORS, ids=lambda e: type(e).__name__)
-    def test_a_runtime_error_is_not_swallowed(self, qtbot, heard, error):
-        """As torch raises them, and as napari's workers drop them."""
-
-        def work() -> None:
-            raise error
-
-        in_thread(work, done=heard.on_done, failed=heard.on_failed)
-        ended(qtbot, heard)
-        (found,) = heard.failed
-        assert isinstance(found, JobFailedError)
-        assert str(found) == str(error)
-        assert found.__cause__ is error
+    def test_python_waits_for_it(self):
+        """What it writes when the window has been closed is written to the end."""
+        done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+        assert done.stdout == "written\n"
 
     def test_the_window_goes_on_meanwhile(self, qtbot, heard):
         free = threading.Event()
@@ -176,7 +176,7 @@ class TestGenerators:
         ended(qtbot, heard)
         assert (heard.told, heard.done) == ([], [(None,)])
 
-    @pytest.mark.parametrize("error", [*ERRORS, *RUNTIME_ERRORS], ids=lambda e: type(e).__name__)
+    @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
     def test_an_error_in_the_middle_comes_after_what_was_yielded(self, qtbot, heard, error):
         def work() -> Generator[int]:
             yield 1
@@ -185,12 +185,7 @@ class TestGenerators:
         follow(work, told=heard.on_told, done=heard.on_done, failed=heard.on_failed)
         ended(qtbot, heard)
         assert heard.told == [1]
-        (found,) = heard.failed
-        if isinstance(error, RuntimeError):
-            assert isinstance(found, JobFailedError)
-            assert found.__cause__ is error
-        else:
-            assert found is error
+        assert heard.failed == [error]
 
     def test_so_does_one_while_it_is_made(self, qtbot, heard):
         def make() -> Generator[int]:
@@ -198,10 +193,10 @@ class TestGenerators:
 
         follow(make, told=heard.on_told, done=heard.on_done, failed=heard.on_failed)
         ended(qtbot, heard)
-        assert isinstance(heard.failed[0], JobFailedError)
+        assert str(heard.failed[0]) == "no generator"
 
     def test_any_number_of_them_follow_at_once_and_none_waits_for_another(self, qtbot):
-        """A pool of threads would be full, and napari waits for it when it quits."""
+        """A pool of threads would be full."""
         leave, heards = threading.Event(), [Heard() for _ in range(12)]
 
         def work() -> Generator[str]:
@@ -211,7 +206,6 @@ class TestGenerators:
         for heard in heards:
             follow(work, told=heard.on_told, done=heard.on_done, failed=heard.on_failed)
         qtbot.waitUntil(lambda: all(heard.told == ["here"] for heard in heards), timeout=5000)
-        assert QThreadPool.globalInstance().activeThreadCount() == 0
         leave.set()
         for heard in heards:
             ended(qtbot, heard)

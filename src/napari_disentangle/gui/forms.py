@@ -106,7 +106,8 @@ class Links:
         """Disconnect all; a second call does nothing."""
         made, self._made = self._made, []
         for signal, slot in made:
-            with suppress(TypeError, RuntimeError, ValueError):  # Qt has done so itself
+            # Qt has done so itself, which PySide tells by a SystemError
+            with suppress(TypeError, RuntimeError, ValueError, SystemError):
                 signal.disconnect(slot)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal
 
 from napari_disentangle.errors import InputError
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
+WORK = "disentangle-work"
+"""Name of the threads of `in_thread`."""
+
+
 class TaskBugError(Exception):
     """A task in the helper met a mistake of ours; the message is its traceback."""
-
-
-class JobFailedError(Exception):
-    """A RuntimeError of a job; napari's workers take such errors for their own and drop them."""
 
 
 def in_thread(
@@ -31,28 +30,22 @@ def in_thread(
     *,
     done: Callable[[Any], None],
     failed: Callable[[BaseException], None],
-) -> Any:
-    """Run `function` in a thread, then `done` with its result, or `failed` with its exception, on the GUI thread."""
-    # A worker, and what is connected to it, outlives its work: it must not hold on to a window that has been closed.
-    held: list[Callable[..., Any]] = [function, done, failed]
+) -> None:
+    """Run `function` in a thread, then `done` with its result, or `failed` with its exception, on the GUI thread.
 
-    def job() -> Any:
-        work = held[0]
-        try:
-            return work()
-        except RuntimeError as error:
-            raise JobFailedError(str(error)) from error
+    Python does not end before the thread has: what it writes is written to the end.
 
-    def tell(which: int, found: Any) -> None:
-        listener = held[which]
-        held.clear()
-        listener(found)
+    Notes
+    -----
+    Not by napari's workers: those and all that they were given stay in memory, under PySide they fail when their work
+    does, and they drop a RuntimeError, which torch raises for most things.
+    """
 
-    worker: Any = create_worker(job, _start_thread=False, _ignore_errors=True)
-    worker.returned.connect(lambda result: tell(1, result))
-    worker.errored.connect(lambda error: tell(2, error))
-    worker.start()
-    return worker
+    def once() -> Generator[None, None, Any]:
+        return function()
+        yield
+
+    _start(once, told=done, done=done, failed=failed, name=WORK, daemon=False)
 
 
 def follow(
@@ -64,9 +57,15 @@ def follow(
 ) -> None:
     """Run a generator in a thread of its own: what it yields to `told`, what it returns to `done`, on the GUI thread.
 
-    Not in napari's pool, which has few threads and waits for all of them when napari quits. It is not stopped from
-    outside: give it an event to look at, and let it return.
+    It is not stopped from outside: give it an event to look at, and let it return. Python does not wait for it.
     """
+    _start(make, told=told, done=done, failed=failed, name="disentangle-follower", daemon=True)
+
+
+def _start(
+    make: Callable[[], Generator[Any, None, Any]], *, told: Callable[[Any], None], done: Callable[[Any], None],
+    failed: Callable[[BaseException], None], name: str, daemon: bool,
+) -> None:  # fmt: skip
     following = _Following()
 
     def run() -> None:
@@ -79,15 +78,12 @@ def follow(
                     listener, value = done, stop.value
                     break
                 following.said.emit(told, value)
-        except RuntimeError as error:
-            listener, value = failed, JobFailedError(str(error))
-            value.__cause__ = error
         except Exception as error:
             listener, value = failed, error
         with suppress(RuntimeError):  # the application has gone, and with it whoever would hear of it
             following.ended.emit(listener, value)
 
-    threading.Thread(target=run, daemon=True, name="disentangle-follower").start()
+    threading.Thread(target=run, daemon=daemon, name=name).start()
 
 
 class _Following(QObject):
