@@ -13,6 +13,10 @@ SCREEN_PACKAGES := xvfb libegl1 libgl1 libglx-mesa0 libdbus-1-3 libfontconfig1 l
 SCREEN_LIBRARIES := libEGL.so.1 libGL.so.1 libGLX_mesa.so.0 libdbus-1.so.3 libfontconfig.so.1 libgthread-2.0.so.0 libxkbcommon-x11.so.0 \
 	libxcb-cursor.so.0 libxcb-icccm.so.4 libxcb-keysyms.so.1 libxcb-randr.so.0 libxcb-shape.so.0
 
+# What draws, listens or runs in threads; the rest has no widget of its own. `make test PYSIDE=tests/gui` runs all.
+PYSIDE := $(addprefix tests/gui/test_,five_clicks.py opening.py selecting.py exporting.py bad_input.py closing.py worker.py \
+	scatter.py gallery.py volumes.py plots.py)
+
 .DEFAULT_GOAL := help
 .PHONY: help install system demo test lint format
 
@@ -60,7 +64,7 @@ lint: install
 
 test: system lint
 	OMP_NUM_THREADS=1 QT_API=pyqt6 $(BIN)/python -m pytest -n auto --dist loadfile
-	OMP_NUM_THREADS=1 QT_API=pyside6 $(BIN)/python -m pytest -n auto --dist loadfile $(addprefix tests/gui/test_,five_clicks.py scatter.py gallery.py volumes.py plots.py)
+	OMP_NUM_THREADS=1 QT_API=pyside6 $(BIN)/python -m pytest -n auto --dist loadfile $(PYSIDE)
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -131,11 +131,38 @@ def results(window: Window, run: Path) -> None:
     window.take("particle")
 
 
-def dialogs(window: Window, run: Path) -> None:
-    """Take an export that is refused, and a training that failed."""
+def beside(window: Window) -> None:
+    """Take an average beside its control and a known map."""
+    from napari_disentangle.sample import MAPS
+
+    bench, panel = window.bench, window.rooms.averages
+    panel.decoded.setChecked(False)
+    panel.difference.setChecked(False)
+    panel.control.click()
+    window.wait(300, lambda: "control: n" in panel.facts.text())
+    chosen = bench.session.selection
+    alike = dict[float, Path]()
+    bench.results.compared.connect(lambda found: alike.update({found.correlation: found.path}))
+    for k, path in enumerate(sorted(MAPS.glob("*.mrc"))):
+        bench.results.compare(chosen, path)
+        window.wait(60, lambda k=k: len(alike) > k)
+    bench.results.compare(chosen, alike[max(alike)])
+    window.wait(60, lambda: len(panel._shown) == 3 and panel._shown[2].title == alike[max(alike)].name)
+    window.wait(3)
+    window.take("averages_beside")
+
+
+def errors(window: Window, run: Path) -> None:
+    """Take what is refused in every panel, and a training that was killed."""
     from qtpy.QtWidgets import QDialog
 
     bench, rooms, maps = window.bench, window.rooms, window.maps
+    bench.results.compare(bench.session.selection, run / "recipe.toml")
+    window.wait(60, lambda: rooms.averages.problem.isVisible())
+    window.take("averages_error")
+    bench.results.name_selection("auto")
+    window.wait(20, lambda: maps.problem.isVisible())
+    window.take("maps_error")
     maps.export.click()
     window.wait(10, lambda: maps.findChild(QDialog, "export") is not None)
     dialog = maps.findChild(QDialog, "export")
@@ -180,7 +207,8 @@ def main() -> None:
     run = next(path.parent for path in sorted(folder.glob("*/recipe.toml")))
     results(window, run)
     if given.variant == 0:
-        dialogs(window, run)
+        beside(window)
+        errors(window, run)
     window.viewer.close()
     window.wait(1.0)
 

@@ -196,12 +196,10 @@ def test_evaluate_compares_averages_with_maps(
     assert "no averages" in refused(*command)
     assert do("average", run, "--selection", "A/0", "--pose", "fixed") == 0
     capsys.readouterr()
-    assert do(*command, "--json") == 0
-    (told,) = json.loads(capsys.readouterr().out)["averages"]
-    assert told["selection"] == "A/0"
-    assert {"unaligned", "aligned", "true_poses"} <= told.keys()
     assert do(*command) == 0
-    assert "true poses" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "A/0 (" in told
+    assert "true poses" in told
 
 
 def test_models(capsys: pytest.CaptureFixture[str]):
