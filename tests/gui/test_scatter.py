@@ -348,6 +348,13 @@ class TestPointing:
         assert told == [row(2, 2), -1]
 
 
+def assert_all_seen(canvas: MapCanvas, points: np.ndarray) -> None:
+    """Nothing is outside, and they fill the canvas."""
+    inside = canvas.to_pixels(points)
+    assert ((inside > 0) & (inside < 400)).all()
+    assert np.ptp(inside, axis=0).min() > 350
+
+
 class TestView:
     def test_pan_moves_the_map_with_the_pointer(self, qtbot, canvas, told):
         before = canvas.to_pixels(GRID)
@@ -389,9 +396,18 @@ class TestView:
         canvas.set_points(GRID * 3, keep_view=True)
         np.testing.assert_allclose(canvas.to_pixels([(0, 0), (1, 1)]), before)
         canvas.set_points(GRID * 3)
-        inside = canvas.to_pixels(GRID * 3)
-        assert ((inside > 0) & (inside < 400)).all()
-        assert np.ptp(inside, axis=0).min() > 350
+        assert_all_seen(canvas, GRID * 3)
+
+    def test_one_that_grows_as_it_is_trained_is_shown_whole_until_the_user_looks_closer(self, canvas):
+        canvas.set_points(GRID * 5, keep_view=True)
+        assert_all_seen(canvas, GRID * 5)
+        wheel(canvas, QPoint(90, 250), 3)
+        before = canvas.to_pixels([(0, 0), (1, 1)])
+        canvas.set_points(GRID * 9, keep_view=True)
+        np.testing.assert_allclose(canvas.to_pixels([(0, 0), (1, 1)]), before)
+        canvas.reset_view()
+        canvas.set_points(GRID * 2, keep_view=True)
+        assert_all_seen(canvas, GRID * 2)
 
     def test_pixels_and_map_are_inverse(self, canvas):
         wheel(canvas, QPoint(90, 250), 3)

@@ -293,7 +293,7 @@ class Opening(QObject):
             if this != self._run_round or bench.closed:
                 return
             self.attempt = None
-            for room in ("particles", "training", "maps", "averages"):  # whatever was wrong, it was with another one
+            for room in ("particles", "training"):
                 bench.problem.emit(room, "")
             if source is not None and bench.session.source is None:
                 bench.folder = state.run.path.absolute().parent
@@ -319,6 +319,8 @@ class Opening(QObject):
         bench = self._bench
         if bench.folder is None:
             bench.folder = state.run.path.absolute().parent
+        for room in ("maps", "averages"):  # whatever was wrong, it was with another run
+            bench.problem.emit(room, "")
         bench.session.set_run(state)
         self.show_tomogram(self.tomogram, state.particles, diameter=state.run.recipe.pose.diameter)
         bench.results.load_averages()

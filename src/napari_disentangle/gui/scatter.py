@@ -62,6 +62,8 @@ class MapCanvas(QWidget):
         self._hover_timer = self._timer(30, self._tell_hovered)
         self._reopen_timer = self._timer(0, self._reopen)
         self._n, self._hovered = 0, -1
+        self._aimed = False
+        """Whether the user has chosen what part of the map is seen."""
         self._colours: NDArray[np.float32] | None = None
         self._selected = np.zeros(0, np.bool_)
         # Points are kept and drawn as `unit` = (map - origin) / scale, within about -1..1, because vispy has only
@@ -118,7 +120,7 @@ class MapCanvas(QWidget):
         coordinates : (n, 2), float, or None
             In map units, y upwards; None is an empty map. Points with a coordinate that is not finite are not drawn.
         keep_view : bool
-            Stay where the user has panned and zoomed, and go on with an unfinished stroke.
+            Stay where the user has panned and zoomed to, if they have, and go on with an unfinished stroke.
 
         Notes
         -----
@@ -132,7 +134,8 @@ class MapCanvas(QWidget):
             self._n, self._colours, self._selected = len(points), None, np.zeros(len(points), np.bool_)
         self._rows = np.flatnonzero(np.isfinite(points[:, 0]) & np.isfinite(points[:, 1]))
         points = np.take(points, self._rows, axis=0)
-        if len(points) and not keep_view:
+        stay = keep_view and (self._aimed or self._pane.drawing)
+        if len(points) and not stay:
             # Halved first: the width of very large coordinates need not be a number.
             low, high = _bounds(points / 2)
             self._origin, self._scale = low + high, float((high - low).max()) or 1.0
@@ -143,6 +146,7 @@ class MapCanvas(QWidget):
         self._set_hovered(-1)
         if not keep_view:
             self._pane.drop()
+        if not stay:
             self.reset_view()
 
     def set_colours(self, rgba: ArrayLike) -> None:
@@ -225,6 +229,7 @@ class MapCanvas(QWidget):
         # Points on a line, or all in one place, still need a view with an area.
         half = np.maximum((high - low) / 2, 1e-3 * (high - low).max() or 1.0) * 1.08
         self._look((low + high) / 2 - half, 2 * half)
+        self._aimed = False
 
     def to_pixels(self, coordinates: ArrayLike) -> NDArray[np.float64]:
         """Return where map coordinates (k, 2) are in the widget: (k, 2), logical pixels, y downwards."""
@@ -248,11 +253,12 @@ class MapCanvas(QWidget):
 
     def drag(self, start: QPointF, stop: QPointF) -> None:
         """Move the view, so that what was at one pixel is at another."""
-        rect = self._scene.camera.rect
+        rect, self._aimed = self._scene.camera.rect, True
         self._look(rect.pos + self._to_unit([pair(start)])[0] - self._to_unit([pair(stop)])[0], rect.size)
 
     def zoom(self, pixel: QPointF, factor: float) -> None:
         """Show `factor` times as much, and keep in place what is at a pixel."""
+        self._aimed = True
         rect, fixed = self._scene.camera.rect, self._to_unit([pair(pixel)])[0]
         # Deeper, single precision would show; further out, the map is a dot.
         factor = float(np.clip(factor, 1e-5 / max(rect.size), 1e3 / max(rect.size)))

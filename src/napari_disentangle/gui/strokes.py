@@ -137,6 +137,11 @@ class ToolPane(QWidget):
             return lambda: self._resize(1.25 if key == Qt.Key.Key_BracketRight else 0.8)
         return None
 
+    @property
+    def drawing(self) -> bool:
+        """Whether a stroke has been begun and not ended."""
+        return bool(self._trail)
+
     def _put_away(self) -> None:
         self._canvas.set_tool("pan")
         self._canvas.cancelled.emit()
