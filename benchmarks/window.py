@@ -403,6 +403,12 @@ def live(lag: Lag, viewer: Any, minutes: float) -> dict[str, int]:
             done[name] += 1
             wait(max(every - (time.perf_counter() - began), 0.02))
 
+    def stop_and_keep() -> None:
+        lag.at("stop and keep")
+        rooms.tabs.setCurrentIndex(1)
+        hands.click(rooms.training.stop)
+        until(lambda: bench.trainer.state == "stopped", 120, "the end of training")
+
     lag.at("importing torch")
     until(lambda: bench.device_words, 180, "the helper")
     helper = psutil.Process(bench.helper.pid)
@@ -448,10 +454,7 @@ def live(lag: Lag, viewer: Any, minutes: float) -> dict[str, int]:
     lag.at("training, turning the average")
     until(lambda: rooms.averages.volumes.canvas is not None, 20, "surfaces")
     times(5 * share, 2.0, hands.turn, "turns")
-    lag.at("stop and keep")
-    rooms.tabs.setCurrentIndex(1)
-    hands.click(rooms.training.stop)
-    until(lambda: bench.trainer.state == "stopped", 120, "the end of training")
+    stop_and_keep()
     lag.at("grouping, UMAP")
     until(lambda: rooms.training.learnt.text(), 180, "what was learnt")
     wait(3 * share)
@@ -464,10 +467,7 @@ def live(lag: Lag, viewer: Any, minutes: float) -> dict[str, int]:
     lag.at("training, refining alignment")
     rooms.tabs.setCurrentIndex(2)
     hands.average(rooms.averages.refine)
-    lag.at("stop and keep")
-    rooms.tabs.setCurrentIndex(1)
-    hands.click(rooms.training.stop)
-    until(lambda: bench.trainer.state == "stopped", 120, "the end of training")
+    stop_and_keep()
     lag.at("grouping, UMAP")
     until(lambda: not bench.helper.busy, 120, "maps")
     wait(3 * share)

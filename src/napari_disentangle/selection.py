@@ -49,15 +49,23 @@ class Selection:
         rest = np.setdiff1d(np.asarray(ids, dtype=np.int64), self.ids)
         return Selection(f"not {self.name}", rest, {"operation": "complement", "of": [self.name]})
 
+    @property
+    def digest(self) -> str:
+        """Eight letters that stand for the ids."""
+        return hashlib.sha256(self.ids.tobytes()).hexdigest()[:8]
+
+    @property
+    def control_name(self) -> str:
+        """Name of this selection's `control`."""
+        return f"{CONTROL}{self.digest}/0"
+
     def control(self, ids: ArrayLike) -> Selection:
         """Return as many particles of `ids` from outside this selection, at random; all of them where there are fewer.
 
         What such particles average to, any would. The same selection always has the same control.
         """
-        rest = np.setdiff1d(np.asarray(ids, dtype=np.int64), self.ids)
-        some = np.random.default_rng(0).permutation(rest)[: len(self)]
-        name = f"{CONTROL}{hashlib.sha256(self.ids.tobytes()).hexdigest()[:8]}/0"
-        return Selection(name, some, {"operation": "control", "of": [self.name], "seed": 0})
+        some = np.random.default_rng(0).permutation(self.complement(ids).ids)[: len(self)]
+        return Selection(self.control_name, some, {"operation": "control", "of": [self.name], "seed": 0})
 
 
 def inside_polygon(points: ArrayLike, polygon: ArrayLike) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import napari.settings
 import psutil
 import pytest
+from driving import Window
 from napari.utils._testsupport import (  # noqa: F401 (pytest finds fixtures and hooks by these names)
     _clean_themes,
     _disable_qt_warnings,
@@ -41,6 +42,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "sample_folder", lambda: folder)
         yield folder
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot) -> Iterator[Window]:  # noqa: F811 (napari's fixture)
+    """A window with all panels."""
+    made = Window(make_napari_viewer(show=True), qtbot)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

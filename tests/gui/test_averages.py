@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 from driving import Window, click, mapped, tick
 from qtpy.QtWidgets import QFileDialog
 
@@ -14,17 +13,9 @@ from napari_disentangle.io.mrc import write_volume
 from napari_disentangle.stages import average_selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_disentangle.run import Run
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
 
 
 def test_a_map_and_a_control_beside_the_average(window: Window, trained: Run, tmp_path: Path, monkeypatch):

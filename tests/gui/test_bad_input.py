@@ -37,13 +37,6 @@ with Lock(Path(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
-
-
 def sentence_of(function: Callable[..., Any], *given: Any, **more: Any) -> str:
     """What a function of ours says of its input."""
     with pytest.raises(InputError) as told:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 from driving import Window, click
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
@@ -15,7 +14,6 @@ from napari_disentangle.run import Run
 from napari_disentangle.training import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -65,13 +63,6 @@ def train(window: Window, run: Run, *, state: str = "running") -> Any:
     window.until(lambda: trainer.state == state or not trainer.active, 120)
     assert trainer.state == state, trainer.why
     return trainer._process
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
 
 
 def test_stay_then_stop_and_close(window: Window, tiny_stack: Path, tiny, tmp_path: Path):

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from driving import Window, click, mapped, tick
 from qtpy.QtWidgets import QFileDialog
 
@@ -15,17 +14,9 @@ from napari_disentangle.io.star import StarFile
 from napari_disentangle.stages import average_selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_disentangle.run import Run
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
 
 
 def block_of(path: Path) -> Any:

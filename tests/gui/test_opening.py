@@ -17,7 +17,6 @@ from napari_disentangle.io.extract import extract
 from napari_disentangle.training import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -25,13 +24,6 @@ def brightest(slices: np.ndarray) -> np.ndarray:
     """Row and column of the brightest pixel of each slice (k, n, n), from the middle n // 2."""
     n = slices.shape[-1]
     return np.array([np.unravel_index(one.argmax(), one.shape) for one in slices]) - n // 2
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
 
 
 def test_a_dialog_and_drops(window: Window, tiny_stack: Path, trained: Any, tmp_path: Path, monkeypatch):

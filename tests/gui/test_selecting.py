@@ -24,19 +24,11 @@ from napari_disentangle.tasks import reconstruct
 from napari_disentangle.training import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_disentangle.run import Run
 
 LEFT = Qt.MouseButton.LeftButton
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot) -> Iterator[Window]:
-    made = Window(make_napari_viewer(show=True), qtbot)
-    yield made
-    made.close()
 
 
 def press(window: Window, key: Any, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:

@@ -219,8 +219,8 @@ class AveragesPanel(QWidget):
         given = self._compared
         if not averaged or given is None or given.average is not found[0][1]:
             given = None
-        if averaged and (beside := chosen[0].control(session.ids)).name in session.averages:
-            found.append((beside, session.averages[beside.name]))
+        if averaged and (name := chosen[0].control_name) in session.averages:
+            found.append((chosen[0].control(session.ids), session.averages[name]))
         for control in (self.add, self.export):
             control.setEnabled(bool(found) or (control is self.export and len(chosen) == 1))
         self._round += 1

@@ -24,7 +24,7 @@ OURS = "napari-disentangle"
 HIDDEN = "napari-disentangle hid it"
 """Key of a layer's metadata while it is of particles that are not shown."""
 MOST_HIGHLIGHTED = 20_000
-"""Selected particles that get an outline; napari draws more of them slowly."""
+"""Selected particles that are filled; napari draws more of them slowly."""
 
 
 @cache
@@ -310,10 +310,9 @@ class TomogramLayers:
         chosen = np.flatnonzero(selected)[:MOST_HIGHLIGHTED]
         face[chosen, 3] = 0.45
         with self._silent():
-            if not np.array_equal(layer.border_color, border.astype(layer.border_color.dtype)):
-                layer.border_color = border
-            if not np.array_equal(layer.face_color, face.astype(layer.face_color.dtype)):
-                layer.face_color = face
+            for name, colours in (("border_color", border), ("face_color", face)):
+                if not np.array_equal(getattr(layer, name), colours):
+                    setattr(layer, name, colours)
             features = layer.features.copy()
             features["group"], features["selected"] = labels, selected
             if not features.equals(layer.features):

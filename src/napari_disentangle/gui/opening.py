@@ -395,7 +395,7 @@ class Opening(QObject):
         return self.tomogram == name and layers.points is not None and _same_list(self._shown, particles)
 
     def colour_points(self) -> None:
-        """Colour the particles in the viewer by group, and outline the selection, where they are of the run's list."""
+        """Colour the particles in the viewer by group, and fill the selection, where they are of the run's list."""
         session, layers = self._bench.session, self._bench.layers
         ids = layers.ids
         labels, selected = np.full(len(ids), -1, np.int64), np.zeros(len(ids), np.bool_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,6 @@ PICTURED = 24
 class Compared:
     """A map of the user's where an average has it."""
 
-    selection: str
-    """Name of what was averaged."""
     average: Any
     """The `StoredAverage` that it was compared with; a later one has not been."""
     path: Path
@@ -150,7 +147,7 @@ class Results(QObject):
             lasting = name.partition("/")[0] not in (DRAWN, GROUPS) and name in run.selections()
             if lasting and np.array_equal(run.selection(name).ids, selection.ids):
                 return name
-            group = f"kept-{hashlib.sha256(selection.ids.tobytes()).hexdigest()[:8]}"
+            group = f"kept-{selection.digest}"
             if f"{group}/0" not in run.selections():
                 run.save_selections(group, [selection])
             return f"{group}/0"
@@ -326,7 +323,7 @@ class Results(QObject):
         def read(found: dict[str, Any]) -> Compared:
             with np.load(out, allow_pickle=False) as stored:
                 return Compared(
-                    selection.name, average, path, stored["volume"], stored["frequency"], stored["fsc"],
+                    average, path, stored["volume"], stored["frequency"], stored["fsc"],
                     found["correlation"], found["resolution"],
                 )  # fmt: skip
 

@@ -212,6 +212,7 @@ class SurfaceCanvas(QWidget):
         layout.addWidget(self.canvas.native)
         self._grid = self.canvas.central_widget.add_grid(spacing=0, margin=0)
         self.views: list[Any] = []
+        self.canvas.targets = self.views
         self.meshes: list[Any] = []
         self._spare: list[tuple[Any, Any]] = []
         """Views that were needed before, and their meshes."""
@@ -258,7 +259,6 @@ class SurfaceCanvas(QWidget):
                 view, mesh = self._new_view(column)
             self.views.append(view)
             self.meshes.append(mesh)
-            self.canvas.targets = self.views
             self.look()
         elif self._coming:
             k, surface, colour = self._coming.pop(0)

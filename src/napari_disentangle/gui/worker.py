@@ -40,12 +40,7 @@ def in_thread(
     Not by napari's workers: those and all that they were given stay in memory, under PySide they fail when their work
     does, and they drop a RuntimeError, which torch raises for most things.
     """
-
-    def once() -> Generator[None, None, Any]:
-        return function()
-        yield
-
-    _start(once, told=done, done=done, failed=failed, name=WORK, daemon=False)
+    _Thread().start(function, done=done, failed=failed, name=WORK, daemon=False)
 
 
 def follow(
@@ -59,45 +54,48 @@ def follow(
 
     It is not stopped from outside: give it an event to look at, and let it return. Python does not wait for it.
     """
-    _start(make, told=told, done=done, failed=failed, name="disentangle-follower", daemon=True)
+    thread = _Thread()
+
+    def work() -> Any:
+        generator = make()
+        while True:
+            try:
+                value = next(generator)
+            except StopIteration as stop:
+                return stop.value
+            thread.said.emit(told, value)
+
+    thread.start(work, done=done, failed=failed, name="disentangle-follower", daemon=True)
 
 
-def _start(
-    make: Callable[[], Generator[Any, None, Any]], *, told: Callable[[Any], None], done: Callable[[Any], None],
-    failed: Callable[[BaseException], None], name: str, daemon: bool,
-) -> None:  # fmt: skip
-    following = _Following()
-
-    def run() -> None:
-        try:
-            generator = make()
-            while True:
-                try:
-                    value = next(generator)
-                except StopIteration as stop:
-                    listener, value = done, stop.value
-                    break
-                following.said.emit(told, value)
-        except Exception as error:
-            listener, value = failed, error
-        with suppress(RuntimeError):  # the application has gone, and with it whoever would hear of it
-            following.ended.emit(listener, value)
-
-    threading.Thread(target=run, daemon=daemon, name=name).start()
-
-
-class _Following(QObject):
-    """Takes what a follower says to the GUI thread, in its order; kept until it has ended."""
+class _Thread(QObject):
+    """A thread that takes what it says to the GUI thread, in its order; kept until it has ended."""
 
     said = Signal(object, object)
     ended = Signal(object, object)
-    _all: ClassVar[set[_Following]] = set()
+    _all: ClassVar[set[_Thread]] = set()
 
     def __init__(self) -> None:
         super().__init__()
         self._all.add(self)
         self.said.connect(self._hear)
         self.ended.connect(self._end)
+
+    def start(
+        self, work: Callable[[], Any], *, done: Callable[[Any], None], failed: Callable[[BaseException], None],
+        name: str, daemon: bool,
+    ) -> None:  # fmt: skip
+        """Run `work`, then `done` with its result or `failed` with its exception."""
+
+        def run() -> None:
+            try:
+                listener, value = done, work()
+            except Exception as error:
+                listener, value = failed, error
+            with suppress(RuntimeError):  # the application has gone, and with it whoever would hear of it
+                self.ended.emit(listener, value)
+
+        threading.Thread(target=run, daemon=daemon, name=name).start()
 
     def _hear(self, listener: Callable[[Any], None], value: Any) -> None:
         listener(value)
