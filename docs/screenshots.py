@@ -38,11 +38,12 @@ class Window:
         self.viewer = napari.Viewer(show_welcome_screen=False)
         self.viewer.window.resize(*SIZE)
         _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-disentangle", "Disentangle (all panels)")
+        self.application = QApplication.instance()
         self.rooms: Any = self.dock.panel
         self.bench: Any = self.dock.bench
+        self.wait(10.0, lambda: not self.bench.turns)
         docks = self.viewer.window.dock_widgets
         self.maps: Any = next(dock for name, dock in docks.items() if "maps" in name).panel
-        self.application = QApplication.instance()
         self.wait(1.0)
 
     def wait(self, seconds: float, until: Callable[[], object] | None = None) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     "demo", "info", "extract", "models", "train", "codes", "embed", "cluster", "average", "export", "evaluate",
-    "simulate stack", "simulate tomogram",
+    "simulate stack", "simulate tomogram", "benchmark run", "benchmark list", "benchmark tables",
 ]  # fmt: skip
 
 

@@ -207,7 +207,8 @@ def test_models(capsys: pytest.CaptureFixture[str]):
     assert "harmony" in capsys.readouterr().out
     assert do("models", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [model["name"] for model in listed["models"]] == ["harmony"]
+    assert [model["name"] for model in listed["models"]][:3] == ["harmony", "dualcontrast", "vae-two-spaces"]
+    assert len(listed["models"]) == 14
 
 
 def test_bad_input_to_train(refused: Callable[..., str], stack: Path, tmp_path: Path):

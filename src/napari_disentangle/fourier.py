@@ -35,7 +35,9 @@ def resampling_matrix(size: int, out: int, step: float) -> Floats:
     return (np.cos(phase) * weight).sum(-1) / size
 
 
-def fourier_crop(volumes: NDArray[np.float32], out: int, step: float | None = None) -> NDArray[np.float32]:
+def fourier_crop(
+    volumes: NDArray[np.float32], out: int, step: float | None = None, *, dims: int = 3
+) -> NDArray[np.float32]:
     """Bin volumes in Fourier space.
 
     Parameters
@@ -46,6 +48,8 @@ def fourier_crop(volumes: NDArray[np.float32], out: int, step: float | None = No
         Voxels per axis of the result.
     step : float, optional
         Binning factor, fractional if need be; default: the input's size / `out`, per axis.
+    dims : int
+        Axes, from the last: 2 for images.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def fourier_crop(volumes: NDArray[np.float32], out: int, step: float | None = No
         Voxel ``out // 2`` is where voxel ``n // 2`` was.
     """
     result = np.asarray(volumes, dtype=np.float32)
-    for axis in (-3, -2, -1):
+    for axis in range(-dims, 0):
         size = result.shape[axis]
         matrix = resampling_matrix(size, out, step or size / out).astype(np.float32)
         result = np.moveaxis(np.moveaxis(result, axis, -1) @ matrix.T, -1, axis)

@@ -206,3 +206,34 @@ def place_volumes(volumes: Tensor, rotations: Tensor, shifts: Tensor) -> Tensor:
     """
     inverse = rotations.transpose(1, 2)
     return align_volumes(volumes, inverse, -(inverse @ shifts[..., None])[..., 0])
+
+
+def sample_images(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+    """Sample images at ``M x + p``, about pixel n // 2.
+
+    Parameters
+    ----------
+    images : (b, y, x) or (b, c, y, x)
+    matrices : (b, 2, 2)
+        ``M``, in xy.
+    shifts : (b, 2)
+        ``p`` in pixels, xy.
+
+    Returns
+    -------
+    As `images`
+        Bilinear; zero outside the image.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    ny, nx = images.shape[-2:]
+    size = torch.tensor([nx, ny], device=images.device, dtype=images.dtype)
+    centre = torch.tensor([nx // 2, ny // 2], device=images.device, dtype=images.dtype)
+    axes = [torch.arange(k, device=images.device, dtype=images.dtype) - k // 2 for k in (ny, nx)]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    points = torch.stack([x, y], -1).reshape(1, -1, 2)
+    source = points @ matrices.transpose(1, 2) + shifts[:, None]
+    grid = ((2 * (source + centre) + 1) / size - 1).reshape(-1, ny, nx, 2)
+    coloured = images if images.ndim == 4 else images[:, None]
+    return F.grid_sample(coloured, grid, align_corners=False).reshape(images.shape)

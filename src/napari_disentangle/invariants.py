@@ -72,6 +72,30 @@ def shell_power(
         return np.log(result)
 
 
+def ring_power(images: ArrayLike) -> Floats:
+    """Return the log of the mean power of images in Fourier rings of one pixel, as `shell_power` of volumes.
+
+    Parameters
+    ----------
+    images : (b, n, n)
+
+    Returns
+    -------
+    (b, n // 2), float64
+        Finite: an empty ring has the lowest power seen.
+    """
+    pixels = np.asarray(images, dtype=np.float32)
+    n = pixels.shape[-1]
+    spectrum = np.fft.rfft2(pixels - pixels.mean(axis=(1, 2), keepdims=True))
+    f, h = np.fft.fftfreq(n) * n, np.fft.rfftfreq(n) * n
+    ring = np.rint(np.hypot(f[:, None], h)).astype(np.int64).ravel()
+    weight = np.tile(np.where((h == 0) | (2 * h == n), 1.0, 2.0), n)
+    members = (ring[:, None] == np.arange(1, n // 2 + 1)) * weight[:, None]
+    power = (np.abs(spectrum) ** 2).reshape(len(pixels), -1) @ (members / members.sum(axis=0))
+    with np.errstate(divide="ignore"):
+        return _finite(np.log(power))
+
+
 def shell_count(n: int) -> int:
     """Return how many shells of `shell_power` lie below the Nyquist limit of a box of `n` voxels."""
     return int(n // 2 / max(1.0, n / REFERENCE_BOX))
@@ -87,7 +111,7 @@ def invariants(particles: ParticleSet, *, shells: int = 12, batch: int = 256) ->
     Parameters
     ----------
     particles : ParticleSet
-        With boxes; tilt ranges and frames are used where known.
+        With boxes, whose tilt ranges and frames are used where known; or with images, of which rings are taken.
     shells : int
         As in `shell_power`.
     batch : int
@@ -101,13 +125,17 @@ def invariants(particles: ParticleSet, *, shells: int = 12, batch: int = 256) ->
     Raises
     ------
     InputError
-        If there are no boxes, they are not cubic volumes, or voxels are NaN or infinite (which particles is said).
+        If there are no boxes, they are not cubic, or voxels are NaN or infinite (which particles is said).
     """
     if particles.volumes is None:
         raise InputError(f"{particles.path} has positions but no boxes; extract the particles first.")
-    if len(particles.volumes.shape) != 4:
-        raise InputError(f"{particles.path} holds images, not volumes; invariants need boxes in 3D.")
-    box = particles.volumes.shape[1:]
+    shape = particles.volumes.shape
+    box = shape[1:]
+    if len(shape) == 3 or shape[-1] == 3:
+        step = max(1, _VOXELS_AT_ONCE // int(np.prod(box)))
+        read = (particles.volumes.read(np.arange(k, min(k + step, len(particles)))) for k in range(0, shape[0], step))
+        images = np.concatenate([part if len(shape) == 3 else part.mean(-1) for part in read])
+        return _standardised(ring_power(images)).astype(np.float32)
     ranges = particles.tilt_ranges()
     step = max(1, min(batch, _VOXELS_AT_ONCE // int(np.prod(box))))
     parts: list[Floats] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.models import MODELS
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 1
+
+
+def _listed(value: object) -> object:
+    return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 
 class _Settings(BaseModel):
@@ -43,11 +47,53 @@ class ModelSettings(_Settings):
 
     name: Annotated[str, Field(description="One of those that `models` lists.")] = "harmony"
     content_dims: Annotated[int, Field(ge=1, le=64, description="Dimensions of the content code.")] = 4
+    transform_dims: Annotated[
+        int, Field(ge=1, le=64, description="Dimensions of a transformation code that is not a pose.")
+    ] = 4
     invariants: Annotated[
         bool, Field(description="Feed the power in Fourier shells to the content code; off for the paper's encoder.")
     ] = True
     soft_sphere: Annotated[bool, Field(description="Compare particles inside a soft sphere only.")] = True
     wedge: Annotated[bool, Field(description="Heed the missing wedge where the tilt range is known.")] = True
+    moves: Annotated[
+        tuple[Literal["rotation", "translation", "scale", "contrast"], ...] | None,
+        BeforeValidator(_listed),
+        Field(description="What an explicit transformation of images does, with commas; without it, all that fits."),
+    ] = None
+    kl: Annotated[
+        float | None, Field(ge=0, description="Weight of the Kullback-Leibler terms; without it, the model's own.")
+    ] = None
+    cross_contrast: Annotated[
+        bool, Field(description="Harmony compares each particle with its moved copy; off for its ablation.")
+    ] = True
+    content_pairs: Annotated[
+        Literal["both", "positive", "negative", "none"],
+        Field(description="Pairs that shape DualContrast's content code; all but both are its ablations."),
+    ] = "both"
+    transform_pairs: Annotated[
+        Literal["both", "positive", "negative", "none"],
+        Field(description="Pairs that shape DualContrast's transformation code."),
+    ] = "both"
+    augmentation: Annotated[
+        Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"],
+        Field(description="What makes the copy that shares a particle's content; volumes are rotated."),
+    ] = "rotation"
+    turn: Annotated[
+        float, Field(gt=0, le=180, description="Largest angle that an image's copy is turned by, degrees.")
+    ] = 180.0
+    exchange: Annotated[
+        bool, Field(description="DualContrast redraws each particle from its copy's content; off as published.")
+    ] = True
+    independence: Annotated[
+        float, Field(ge=0, description="Weight of what DualContrast's codes know of each other; 0 as published.")
+    ] = 1.0
+    warp: Annotated[Literal["affine", "diffeomorphic"], Field(description="What VITAE bends images by.")] = (
+        "diffeomorphic"
+    )
+    decoder: Annotated[
+        Literal["standard", "dense"],
+        Field(description="dense for the decoder that DualContrast was published with, of 5000 n^3 weights."),
+    ] = "standard"
 
 
 class PoseSettings(_Settings):
@@ -81,6 +127,9 @@ class TrainingSettings(_Settings):
 
     seed: Annotated[int, Field(ge=0, description="Of every random number.")] = 0
     epochs: Annotated[int, Field(ge=0, description="Passes over the particles at the coarse size.")] = 6
+    posed_epochs: Annotated[
+        int, Field(ge=0, description="Further passes at the coarse size, after the search of poses.")
+    ] = 0
     fine_epochs: Annotated[int, Field(ge=0, description="Passes at the fine size, afterwards.")] = 2
     batch_size: Annotated[int, Field(ge=2, description="Particles a step.")] = 64
     learning_rate: Annotated[float, Field(gt=0, description="Adam's.")] = 1e-3
@@ -94,7 +143,15 @@ class TrainingSettings(_Settings):
     ] = "mean"
     coarse_size: Annotated[int, Field(ge=8, multiple_of=8, description="Voxels per edge of the coarse stage.")] = 16
     fine_size: Annotated[int, Field(ge=8, multiple_of=8, description="Most voxels per edge of the fine stage.")] = 32
+    decay_every: Annotated[
+        int | None, Field(ge=1, description="Epochs after which the learning rate becomes a tenth, again and again.")
+    ] = None
     checkpoint_every: Annotated[int, Field(ge=1, description="Epochs between checkpoints.")] = 2
+
+    @property
+    def all_epochs(self) -> int:
+        """Passes over the particles of all stages."""
+        return self.epochs + self.posed_epochs + self.fine_epochs
 
 
 class Recipe(_Settings):
@@ -130,21 +187,38 @@ class Recipe(_Settings):
                 raise InputError(
                     f'There is no setting "{name.strip()}"; choose one of {", ".join(_names(self))} and write KEY=VALUE.'
                 )
-            values[section][key] = None if text.strip().lower() == "none" else text.strip()
+            default = type(getattr(self, section)).model_fields[key].default
+            values[section][key] = None if default is None and text.strip().lower() == "none" else text.strip()
         return _validated(values, "--set")
 
     @classmethod
-    def preset(cls, name: str) -> Recipe:
-        """Return the recipe of a preset: "quick", "standard", "thorough" or "paper" (Harmony as published).
+    def preset(cls, name: str, model: str = "harmony") -> Recipe:
+        """Return a model's recipe of a preset: "quick", "standard", "thorough" or "paper" (as published).
 
         Raises
         ------
         InputError
-            No such preset.
+            No such preset, or no such model.
         """
         if name not in PRESETS:
             raise InputError(f'There is no preset "{name}"; choose one of {", ".join(PRESETS)}.')
-        return cls().with_settings(PRESETS[name])
+        own = OF_MODEL.get(model, {})
+        return cls().with_settings([f"model.name={model}", *own.get("", ()), *PRESETS[name], *own.get(name, ())])
+
+    @classmethod
+    def chosen(cls, preset: str, settings: Iterable[str] = ()) -> Recipe:
+        """Return a preset with settings over it, for the model that the settings name.
+
+        Raises
+        ------
+        InputError
+            As `preset` and `with_settings`.
+        """
+        settings = list(settings)
+        named = [
+            setting.partition("=")[2].strip() for setting in settings if setting.split("=")[0].strip() == "model.name"
+        ]
+        return cls.preset(preset, *named[-1:]).with_settings(settings)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -190,6 +264,18 @@ PRESETS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Settings of each preset, over the default."""
+OF_MODEL: dict[str, dict[str, tuple[str, ...]]] = {
+    "dualcontrast": {
+        "": ("model.transform_dims=8", "training.posed_epochs=24"),
+        "quick": ("training.posed_epochs=0",),
+        "thorough": ("training.posed_epochs=60",),
+        "paper": (
+            "model.content_dims=50", "model.transform_dims=50", "training.posed_epochs=0", "model.exchange=false", "model.independence=0",
+            "training.batch_size=50", "training.decay_every=50", "training.distance=mean",
+        ),
+    },
+}  # fmt: skip
+"""Settings of a model's own, before those of a preset ("") and after them (the preset's name)."""
 
 
 def _names(recipe: Recipe) -> list[str]:
@@ -204,7 +290,7 @@ def _validated(values: dict[str, Any], where: str) -> Recipe:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(f'{where}: "{name}" cannot be {first["input"]!r}: {first["msg"].lower()}.') from error
-    if recipe.training.epochs + recipe.training.fine_epochs == 0:
+    if recipe.training.all_epochs == 0:
         raise InputError(f"{where}: training.epochs and training.fine_epochs are both 0; give at least one epoch.")
     if recipe.model.name not in MODELS:
         raise InputError(f'{where}: there is no model "{recipe.model.name}"; choose one of {", ".join(MODELS)}.')

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.io.folder import check_new_folder
+from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.selection import Selection
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.averaging.evaluate import AverageEvaluation
     from napari_disentangle.export import AverageRecord
-    from napari_disentangle.metrics import Evaluation, Truth
+    from napari_disentangle.metrics import Evaluation, Score, Truth
     from napari_disentangle.run import Run
 
     SpaceName = Literal["content", "transform", "invariants"]
@@ -178,10 +179,13 @@ def average_selection(
         diameter=run.recipe.pose.diameter, mode=chosen, rounds=rounds, starts=starts,
         seed=seed, device=device, progress=progress,
     )  # fmt: skip
-    decoded, size = decode(run, codes.content[at].mean(0, keepdims=True), device=device)
-    beside = onto(
-        decoded[0], found.volume, radius=0.55 * (run.recipe.pose.diameter or decoded.shape[-1] * size / 1.6) / size
-    )
+    beside, size = None, None
+    if model_info(run.recipe.model.name).decodes:
+        decoded, size = decode(
+            run, codes.content[at].mean(0, keepdims=True), codes.transform[at].mean(0, keepdims=True), device=device
+        )
+        radius = 0.55 * (run.recipe.pose.diameter or decoded.shape[-1] * size / 1.6) / size
+        beside = onto(decoded[0], found.volume, radius=radius)
     return write_average(found, beside, size, folder, selection.name, chosen, codes.fingerprint, overwrite=overwrite)
 
 
@@ -203,18 +207,17 @@ def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None =
     """
     from napari_disentangle.invariants import invariants
     from napari_disentangle.metrics import evaluate_codes, informativeness
-    from napari_disentangle.training.informativeness import reconstruction_errors
+    from napari_disentangle.training.informativeness import explained_variance
 
     codes, particles = run.codes(), run.particles()
     scores = evaluate_codes(
-        codes.ids, codes.content, codes.transform, codes.pose, truth, voxel_size=particles.voxel_size,
+        codes.ids, codes.content, codes.transform if codes.transform.shape[1] else None, codes.pose, truth, voxel_size=particles.voxel_size,
         invariants=invariants(particles.subset(particles.rows_of(codes.ids))), symmetry=symmetry,
     )  # fmt: skip
-    errors = reconstruction_errors(run)
-    informative = {
-        "content": informativeness(errors.own, errors.content_permuted),
-        "transformation": informativeness(errors.own, errors.transform_permuted),
-    }
+    informative: dict[str, Score] = {}
+    if model_info(run.recipe.model.name).decodes:
+        explained = explained_variance(run)
+        informative = {name: informativeness(explained.own, value) for name, value in explained.permuted.items()}
     return scores.model_copy(update={"informativeness": informative})
 
 

@@ -26,7 +26,7 @@ from napari_disentangle.errors import InputError, is_out_of_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.stages import Mode
     from napari_disentangle.training.inputs import Geometry
 
@@ -173,7 +173,7 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
     if not len(at):
         raise InputError(f"{run}: none of these particles was trained on, so the model has nothing to say of them.")
     model, geometry = _model(run, codes.fingerprint)
-    volumes, voxel = decode_with(model, geometry, opened.recipe, codes.content[at])
+    volumes, voxel = decode_with(model, geometry, opened.recipe, codes.content[at], codes.transform[at])
     placed = volumes
     if codes.pose is not None:
         turns = torch.as_tensor(codes.pose.rotations[at], dtype=torch.float32)
@@ -201,7 +201,7 @@ def _save(out: str, **arrays: Any) -> None:
 
 
 @lru_cache(maxsize=2)
-def _model(run: str, fingerprint: str) -> tuple[Harmony, Geometry]:
+def _model(run: str, fingerprint: str) -> tuple[DisentanglingModel, Geometry]:
     """Return the model of a run, kept for the next click."""
     del fingerprint  # other weights are another model, under whatever name
     from napari_disentangle.run import Run

@@ -68,6 +68,7 @@ class Window:
     def add_panels(self) -> None:
         _, panels = self.viewer.window.add_plugin_dock_widget("napari-disentangle", "Disentangle (all panels)")
         self.bench, self.rooms = panels.bench, panels.panel
+        self.until(lambda: not self.bench.turns)
         self.maps = next(dock for name, dock in self.viewer.window.dock_widgets.items() if "maps" in name).panel
 
     def _hear(self, notification: Any) -> None:

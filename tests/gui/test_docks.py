@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -20,6 +21,8 @@ from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
 from vispy.scene import SceneCanvas
 
+from napari_disentangle.gui import window as docks
+from napari_disentangle.gui.turns import Turns
 from napari_disentangle.gui.window import AllPanels, LatentMaps, workbench_of
 from napari_disentangle.run.events import append_event
 from napari_disentangle.run.lock import Lock
@@ -276,6 +279,123 @@ def test_all_panels_have_what_they_need_of_napari_from_its_public_proxy(make_nap
     assert panels.panel.particles.points.currentText() == "picks"
     viewer.theme = "light"
     qtbot.waitUntil(panels.isVisible, timeout=10_000)
+
+
+PANELS = ("particles", "maps", "training", "averages")
+"""In the order in which all panels build them."""
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[str]:
+    """What is built, and "|" after each piece of work that had waited for its turn."""
+    names: list[str] = []
+
+    def note(name: str) -> None:
+        build = getattr(docks, f"_{name}")
+        monkeypatch.setattr(docks, f"_{name}", lambda *given: (names.append(name), build(*given))[1])
+
+    for name in PANELS:
+        note(name)
+    take = Turns._take
+
+    def take_and_note(turns: Turns) -> None:
+        take(turns)
+        names.append("|")
+
+    monkeypatch.setattr(Turns, "_take", take_and_note)
+    return names
+
+
+def test_all_panels_are_built_one_in_each_turn_of_the_event_loop(make_napari_viewer, qtbot, built):
+    """All of them take more than half a second the first time, and nobody could click or see anything meanwhile."""
+    viewer = shown(make_napari_viewer)
+    panels = open_dock(viewer, ALL)
+    maps = next(widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, LatentMaps))
+    assert built == ["particles"], "the rest waits"
+    assert [panels.panel.tabs.tabText(k) for k in range(3)] == ["1 Particles", "2 Training", "3 Averages"]
+    qtbot.waitUntil(lambda: not panels.bench.turns, timeout=10_000)
+    assert [one for one in built if one != "|"] == list(PANELS)
+    assert all(one == "|" or other == "|" for one, other in pairwise(built[1:])), "one in each turn"
+    assert maps.panel.isVisible()
+    assert maps.height() == docks.MAPS_HEIGHT
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+@pytest.mark.parametrize("closed", ["viewer", "docks", "maps"])
+def test_closed_while_it_is_being_built_it_leaves_nothing(
+    make_napari_viewer, qtbot, canvases, errors, built, turns: int, closed: str
+):
+    viewer = shown(make_napari_viewer)
+    naparis = len(canvases)
+    panels = open_dock(viewer, ALL)
+    bench = panels.bench
+    qtbot.waitUntil(lambda: built.count("|") >= turns, timeout=10_000)
+    done = [name for name in built if name != "|"]
+    if closed == "viewer":
+        del panels
+        viewer.close()
+        naparis = 0
+        qtbot.waitUntil(lambda: bench.closed, timeout=5_000)
+        assert not bench.turns
+    elif closed == "docks":
+        del panels
+        viewer.window.remove_dock_widget("all")
+        assert not bench.turns
+    else:
+        maps = next(widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, LatentMaps))
+        maps.parent().title.close_button.click()
+        qtbot.waitUntil(lambda: not bench.turns, timeout=10_000)
+        assert {"particles", "training", "averages"} <= set(built), "the other panels come all the same"
+        assert panels.panel.averages.isVisibleTo(panels.panel.tabs.widget(2))
+        del panels, maps
+    settle(qtbot)
+    if closed != "maps":
+        assert [name for name in built if name != "|"] == done, "nothing is built for nobody"
+        assert len(canvases) == naparis
+    assert errors == []
+
+
+def test_a_run_that_is_opened_before_the_panels_are_there_is_shown_in_all(make_napari_viewer, qtbot, mapped, built):
+    """As ``napari-disentangle open RUN`` does it."""
+    viewer = shown(make_napari_viewer)
+    panels = open_dock(viewer, ALL)
+    bench = workbench_of(viewer)
+    bench.opening.open(mapped.path)
+    bench.tell("training", "something is wrong")
+    assert built == ["particles"]
+    qtbot.waitUntil(lambda: bool(bench.session.averages) and not bench.turns, timeout=20_000)
+    rooms = panels.panel
+    maps = next(widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, LatentMaps)).panel
+    count = len(bench.session.ids)
+    assert maps.count.text().startswith(f"{count} shown")
+    assert maps.content.coordinates.shape == (count, 2)
+    assert mapped.path.name in rooms.training.state.text()
+    assert rooms.averages.of.findText("each of 2 groups") >= 0
+    assert mapped.path.name in rooms.run.currentText()
+    settle(qtbot)
+
+
+def test_a_panel_that_is_asked_for_before_its_turn_is_built_at_once(make_napari_viewer, qtbot, built):
+    viewer = shown(make_napari_viewer)
+    panels = open_dock(viewer, ALL)
+    panels.bench.tell("averages", "something is wrong")
+    panels.panel.averages.problem.say("")
+    assert panels.panel.training is panels.panel.training
+    assert [one for one in built if one != "|"] == ["particles", "averages", "training"]
+    qtbot.waitUntil(lambda: not panels.bench.turns, timeout=10_000)
+    assert sorted(one for one in built if one != "|") == sorted(PANELS), "each once"
+
+
+def test_what_went_wrong_before_a_panel_was_there_is_said_in_it(make_napari_viewer, qtbot):
+    viewer = shown(make_napari_viewer)
+    panels = open_dock(viewer, ALL)
+    for room in ("training", "maps", "averages"):
+        panels.bench.problem.emit(room, f"{room} are wrong")
+    panels.bench.problem.emit("averages", "")
+    qtbot.waitUntil(lambda: not panels.bench.turns, timeout=10_000)
+    maps = next(widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, LatentMaps))
+    told = [one.problem.text for one in (panels.panel.training, maps.panel, panels.panel.averages)]
+    assert told == ["training are wrong", "maps are wrong", ""]
 
 
 IMPORTS = """

@@ -24,6 +24,7 @@ def test_open_look_train_lasso_export(make_napari_viewer, qtbot, cache: Path):
     viewer.window.resize(1280, 800)
     _, panels = viewer.window.add_plugin_dock_widget("napari-disentangle", "Disentangle (all panels)")
     bench, rooms = panels.bench, panels.panel
+    qtbot.waitUntil(lambda: not bench.turns, timeout=10_000)
     maps = next(dock for name, dock in viewer.window.dock_widgets.items() if "maps" in name).panel
 
     # 1. Open: the sample, by its button; it appears with its particles.

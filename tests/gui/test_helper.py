@@ -183,6 +183,7 @@ def test_starting_warms_it_and_stopping_leaves_nothing(new, run, qtbot):
     assert psutil.Process(pid).cmdline()[-2:] == ["-m", "napari_disentangle.tasks"]
     if not psutil.WINDOWS:
         assert psutil.Process(pid).nice() == 10, "it computes while the window rests"
+        assert os.getsid(pid) != os.getsid(0), "and the window's own session keeps its share"
     qtbot.wait(50)
     new.stop()
     assert not psutil.pid_exists(pid)

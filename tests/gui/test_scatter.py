@@ -738,3 +738,19 @@ class TestManners:
         assert stroke.mask([[0.5, 0.5], [1, 1]]).tolist() == [True, False]
         with pytest.raises(AttributeError):
             stroke.tool = "lasso"
+
+
+def test_outlines_are_drawn_once_where_nobody_sees_them_before_anything_is_selected(canvas, qtbot):
+    """The first selection does not wait until its shader is compiled."""
+    qtbot.wait(20)
+    before = canvas._scene.canvas.render()
+    canvas.warm()
+    assert canvas._scene.outlined.visible
+    np.testing.assert_array_equal(canvas._scene.canvas.render(), before)
+    canvas.set_selected(np.zeros(len(GRID), np.bool_))
+    qtbot.waitUntil(lambda: not canvas._scene.outlined.visible)
+    canvas.set_selected(np.ones(len(GRID), np.bool_))
+    qtbot.waitUntil(lambda: canvas._scene.outlined.visible)
+    shown = canvas._scene.canvas.render()
+    canvas.warm()
+    np.testing.assert_array_equal(canvas._scene.canvas.render(), shown)

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QLabel, QPushButton, QS
 
 from napari_disentangle.gui import surfaces
 from napari_disentangle.gui.slices import ScaleBar
-from napari_disentangle.gui.surfaces import Surfacing, surface
+from napari_disentangle.gui.surfaces import SurfaceCanvas, Surfacing, surface
 from napari_disentangle.gui.volumes import Shown, VolumeRow
 
 RED, GREEN = "#ff0000", "#00ff00"
@@ -645,3 +646,26 @@ def test_closing_drops_a_surface_that_is_under_way(row, qtbot, slow):
     go.set()
     qtbot.waitUntil(lambda: row._surfacing._thread is None)
     assert len(asked) == 1
+
+
+def test_views_come_one_in_each_turn_and_only_while_they_are_looked_at(row, qtbot, monkeypatch):
+    """The first drawing of each has a shader compiled; all of them at once would keep the window."""
+    row.hide()
+    row.set_volumes([Shown(name, ball(24, radius=6), 10.0) for name in "abc"])
+    canvas = row._surfaces
+    qtbot.wait(100)
+    assert canvas.views == []
+    cold: list[tuple[int, int]] = []
+    step = SurfaceCanvas._step
+
+    def step_and_note(one: SurfaceCanvas) -> None:
+        step(one)
+        cold.append((len(one.views), sum(mesh.visible for mesh in one.meshes)))
+
+    monkeypatch.setattr(SurfaceCanvas, "_step", step_and_note)
+    canvas._next.timeout.disconnect()
+    canvas._next.timeout.connect(canvas._step)
+    row.show()
+    qtbot.waitUntil(lambda: row._scale.doing == "", timeout=10_000)
+    done = [cold[0], *(now for before, now in pairwise(cold) if now != before)]
+    assert done == [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3)], "a view, its shader, the next view"

@@ -150,7 +150,12 @@ def test_agreement_of_clusters(truth: Truth) -> None:
     assert abs(number(ari)) < 0.1
 
 
-def test_informativeness_is_the_rise_of_the_error() -> None:
-    assert number(informativeness(0.5, 0.75)) == pytest.approx(0.5)
-    assert number(informativeness(0.5, 0.5)) == 0
-    assert informativeness(0.0, 0.5).value is None
+def test_informativeness_is_the_part_of_the_explained_variance_that_is_lost() -> None:
+    assert number(informativeness(0.8, 0.2)) == pytest.approx(0.75)
+    assert number(informativeness(0.5, 0.5)) == 0  # the decoder ignores the code
+    assert number(informativeness(0.5, -0.25)) == pytest.approx(1.5)  # another particle's is worse than none
+    assert number(informativeness(0.5, 0.6)) == pytest.approx(-0.2)
+    for explained, permuted in ((0.0, 0.5), (-0.1, -0.2), (np.nan, 0.1), (0.5, np.nan)):
+        score = informativeness(explained, permuted)
+        assert score.value is None
+        assert score.reason == "the reconstruction explains nothing"

@@ -1,12 +1,11 @@
-"""What every model of the registry has to do."""
+"""What every model of the registry has to do, with every kind of particle that it takes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -14,134 +13,283 @@ import torch
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import random_rotations
 from napari_disentangle.models import MODELS, build_model, model_info
-from napari_disentangle.models.base import Batch
+from napari_disentangle.models.base import Batch, Encoding, Spec
 from napari_disentangle.particles import ArrayVolumes, ParticleSet, Pose
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.run.checkpoint import Counters, checkpoint_folder, load_checkpoint, save_checkpoint
-from napari_disentangle.training import prepare
-from napari_disentangle.training.encoding import model_for
+from napari_disentangle.training import estimate, fit, load_model, prepare
+from napari_disentangle.training.encoding import codes_of
 from napari_disentangle.training.inputs import geometry_of, read_inputs
 
 if TYPE_CHECKING:
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.module import DisentanglingModel
+    from napari_disentangle.run import Run
 
-COARSE, FINE, DIMS, FEATURES = 8, 16, 3, 10
+CONTENT, TRANSFORM, SHELLS = 3, 2, 10
+POSE_MODES = ("free", "local", "fixed", "prior")
 
-pytestmark = pytest.mark.parametrize("name", list(MODELS))
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of particle."""
+
+    dims: Literal[2, 3]
+    coarse: int
+    fine: int
+    channels: int = 1
+    wedge: bool = False
 
 
-def built(name: str, *, seed: int = 0, **changes: object) -> Harmony:
-    settings: dict[str, object] = {
-        "dims": DIMS, "coarse": COARSE, "fine": FINE, "sphere": 0.4, "features": FEATURES, "gamma": 2.0, "summed": False,
-        "mode": "free", "max_shift": 0.1, "cone": 30.0,
-    }  # fmt: skip
+KINDS = {
+    "volumes": Kind(3, 8, 16),
+    "wedge": Kind(3, 8, 16, wedge=True),
+    "images": Kind(2, 12, 12),
+    "digits": Kind(2, 28, 28),
+    "colour": Kind(2, 12, 12, 3),
+}
+
+
+def cases(*, among: tuple[str, ...] = tuple(KINDS), linear: bool = True) -> list[tuple[str, str]]:
+    """Every model with every kind that it takes; with `linear` off, those that are trained by steps."""
+    return [
+        (name, kind) for name, info in MODELS.items() for kind in among
+        if KINDS[kind].dims in info.dimensions and (linear or info.kind != "linear")
+    ]  # fmt: skip
+
+
+def spec_of(name: str, kind: Kind, **changes: object) -> Spec:
+    shown = name == "invariants" or (MODELS[name].uses_invariants and kind.dims == 3)
+    spec = Spec(
+        dims=kind.dims, box=kind.fine, coarse=kind.coarse, fine=kind.fine, channels=kind.channels, sphere=0.4, features=SHELLS * shown,
+        content=CONTENT, transform=TRANSFORM, weight=2.0,
+    )  # fmt: skip
+    return replace(spec, **changes)
+
+
+def built(name: str, kind: Kind, *, seed: int = 0, **changes: object) -> DisentanglingModel:
     torch.manual_seed(seed)
-    return build_model(name, **(settings | changes))
+    return build_model(name, spec_of(name, kind, **changes))
 
 
-def batch(size: int, count: int = 6, *, wedge: bool = False, frames: bool = False, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
+def shapes(count: int, size: int, kind: Kind, seed: int = 0) -> torch.Tensor:
+    """Particles that differ: heaps of blobs in noise, standardised."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*[(np.arange(size) - size // 2) / size] * kind.dims, indexing="ij")
+    made = []
+    for _ in range(count * kind.channels):
+        centres, widths = rng.uniform(-0.25, 0.25, (3, kind.dims)), rng.uniform(0.08, 0.2, 3)
+        made.append(sum(np.exp(-sum((a - c) ** 2 for a, c in zip(axes, at, strict=True)) / (2 * w**2)) for at, w in zip(centres, widths, strict=True)))  # fmt: skip
+    whole = np.array(made).reshape(count, *((kind.channels,) if kind.channels > 1 else ()), *(size,) * kind.dims)
+    whole = whole + 0.05 * rng.standard_normal(whole.shape)
+    return torch.tensor((whole - whole.mean()) / whole.std()).float()
+
+
+def batch_of(kind: Kind, size: int, count: int = 6, *, frames: bool = False, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     return Batch(
-        volumes=torch.randn(count, size, size, size, generator=generator),
-        invariants=torch.randn(count, FEATURES, generator=generator),
+        volumes=shapes(count, size, kind, seed),
+        invariants=torch.tensor(rng.standard_normal((count, SHELLS))).float(),
         rotations=torch.tensor(random_rotations(count, rng)).float(),
         shifts=torch.tensor(rng.uniform(-0.1, 0.1, (count, 3))).float(),
-        tilts=torch.tensor([[-60.0, 50.0]]).repeat(count, 1) if wedge else None,
+        tilts=torch.tensor([[-60.0, 50.0]]).repeat(count, 1) if kind.wedge else None,
         frames=torch.tensor(random_rotations(count, rng)).float() if frames else None,
     )
+
+
+def solved(model: DisentanglingModel, batch: Batch, seed: int = 0) -> DisentanglingModel:
+    model.solve(batch.volumes.numpy(), batch.invariants.numpy(), seed)
+    return model
+
+
+def ready(name: str, kind: Kind, **changes: object) -> DisentanglingModel:
+    """A model that can encode: a linear one has seen particles."""
+    model = built(name, kind, **changes)
+    return (solved(model, batch_of(kind, kind.coarse, 16)) if MODELS[name].kind == "linear" else model).eval()
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("size", [COARSE, FINE])
-def test_shapes(name, size):
-    model, given = built(name), batch(size)
-    losses = model(given, generator())
-    assert losses.total.shape == ()
-    assert losses.terms
-    assert all(term.shape == () and not term.requires_grad for term in losses.terms.values())
-    found = model.encode(given)
-    assert found.content.shape == found.content_logvar.shape == (6, DIMS)
-    assert (found.rotations.shape, found.shifts.shape) == ((6, 3, 3), (6, 3))
-    assert not found.content.requires_grad
-    if MODELS[name].decodes:
-        assert model.decode(found.content, size).shape == (6, size, size, size)
+def steps(
+    model: DisentanglingModel, batch: Batch, count: int, *, noise: int = 0,
+    optimiser: torch.optim.Optimizer | None = None, source: torch.Generator | None = None,
+) -> list[float]:  # fmt: skip
+    """Train for some steps; return the losses."""
+    optimiser = optimiser or torch.optim.Adam(model.parameters(), 1e-3)
+    source = source or generator(noise)
+    found = []
+    for _ in range(count):
+        loss = model(batch, source).total
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(loss.item())
+    return found
 
 
-@pytest.mark.parametrize("size", [COARSE, FINE])
+def explained(model: DisentanglingModel, batch: Batch) -> float:
+    """Part of the variance of the particles about their mean that reconstructions explain, inside the sphere."""
+    sphere = model.sphere(batch.volumes.shape[-1])
+    with torch.no_grad():
+        difference = (model.reconstruct(batch, model.encode(batch)) - batch.volumes) * sphere
+        spread = (batch.volumes - batch.volumes.mean(0)) * sphere
+    return 1 - float(difference.square().mean() / spread.square().mean())
+
+
+def assert_same(a: Encoding, b: Encoding) -> None:
+    for one, other in zip((a.content, a.transform, a.rotations, a.shifts), (b.content, b.transform, b.rotations, b.shifts), strict=True):  # fmt: skip
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), cases())
+def test_shapes(name: str, kind: str) -> None:
+    what, info = KINDS[kind], MODELS[name]
+    model = ready(name, what)
+    for size in {what.coarse, what.fine}:
+        batch = batch_of(what, size)
+        if info.kind != "linear":
+            losses = model(batch, generator())
+            assert losses.total.shape == ()
+            assert losses.terms
+            assert all(term.shape == () and not term.requires_grad for term in losses.terms.values())
+        if size != model.seen_size and info.kind == "linear":
+            continue  # their only size is the coarse one
+        code = model.encode(batch)
+        assert not code.content.requires_grad
+        assert not code.transform.requires_grad
+        assert code.content.shape == (6, SHELLS if name == "invariants" else CONTENT)
+        if not info.two_codes:
+            assert code.transform.shape == (6, 0)
+        elif not model.explicit:
+            assert code.transform.shape == (6, TRANSFORM)
+        else:
+            assert code.transform.shape[0] == 6
+        if code.rotations is not None or code.shifts is not None:
+            assert what.dims == 3
+            assert info.pose_modes
+            assert (code.rotations.shape, code.shifts.shape) == ((6, 3, 3), (6, 3))
+        if info.decodes:
+            shape = (6, *model.spec.shape(size))
+            assert batch.volumes.shape == shape
+            assert model.decode(code.content, code.transform, size).shape == shape
+            assert model.reconstruct(batch, code).shape == shape
+
+
+@pytest.mark.parametrize(("name", "kind"), cases(linear=False))
+def test_every_weight_learns_and_no_gradient_is_nan(name: str, kind: str) -> None:
+    what = KINDS[kind]
+    model = built(name, what)
+    reached: set[str] = set()
+    moved: set[str] = set()
+    for size in (what.coarse, what.fine):
+        model.zero_grad()
+        losses = model(batch_of(what, size, frames=what.wedge), generator())
+        losses.total.backward()
+        assert losses.total.isfinite()
+        assert all(term.isfinite() for term in losses.terms.values())
+        assert np.isfinite(losses.aligned_energy)
+        for key, weight in model.named_parameters():
+            if weight.grad is not None:
+                assert weight.grad.isfinite().all(), key
+                reached.add(key)
+                if weight.grad.abs().max() > 0:
+                    moved.add(key.partition(".")[0])
+    trainable = {key for key, weight in model.named_parameters() if weight.requires_grad}
+    assert reached == trainable, f"no stage trains {sorted(trainable - reached)}"
+    assert moved == {key.partition(".")[0] for key in trainable}, "a part gets gradients that are all zero"
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"features": 0, "sphere": 0.0, "summed": True}, {"mode": "local"}, {"mode": "fixed"}, {"mode": "prior"}, {"fine": COARSE}],
-    ids=["free", "paper", "local", "fixed", "prior", "one-size"],
-)  # fmt: skip
-@pytest.mark.parametrize(("wedge", "frames"), [(False, False), (True, False), (True, True)])
-def test_losses_and_gradients_are_finite(name, size, changes, wedge, frames):
-    if changes.get("mode", "free") not in MODELS[name].pose_modes or size > changes.get("fine", FINE):
-        pytest.skip("not of this model")
-    model = built(name, **changes)
-    losses = model(batch(size, wedge=wedge, frames=frames), generator())
-    losses.total.backward()
-    assert losses.total.isfinite()
-    assert all(term.isfinite() for term in losses.terms.values())
-    assert np.isfinite(losses.aligned_energy)
-    gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
-    assert gradients
-    assert all(g.isfinite().all() for g in gradients.values())
-    used = [key for key, g in gradients.items() if g.abs().max() > 0]
-    for part in ("encoder", "decoder", "content") + (("pose",) if changes.get("mode") != "fixed" else ()):
-        assert any(key.startswith(part) for key in used), f"{part} learns nothing"
+    ("name", "mode"), [(n, m) for n, info in MODELS.items() if 3 in info.dimensions for m in info.pose_modes]
+)
+@pytest.mark.parametrize("paper", [False, True], ids=["ours", "paper"])
+def test_every_pose_mode_has_finite_losses(name: str, mode: str, paper: bool) -> None:
+    changes = {"features": 0, "sphere": 0.0, "summed": True} if paper else {}
+    for kind in (KINDS["volumes"], KINDS["wedge"], replace(KINDS["wedge"], fine=8)):
+        model = built(name, kind, pose_mode=mode, **changes)
+        for frames in {False, kind.wedge}:
+            batch = batch_of(kind, kind.fine, frames=frames)
+            losses = model(batch, generator())
+            losses.total.backward()
+            assert losses.total.isfinite()
+            assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+        code = model.encode(batch)
+        if mode == "fixed" and code.rotations is not None:
+            torch.testing.assert_close(code.rotations, batch.rotations)
 
 
-def test_one_particle_makes_a_batch(name):
+@pytest.mark.parametrize(("name", "kind"), cases(linear=False))
+def test_one_particle_makes_a_batch(name: str, kind: str) -> None:
     # the last batch of an epoch may have one
-    losses = built(name)(batch(COARSE, 1, wedge=True), generator())
+    model = built(name, KINDS[kind])
+    losses = model(batch_of(KINDS[kind], KINDS[kind].coarse, 1), generator())
     losses.total.backward()
     assert losses.total.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_the_same_seed_is_the_same_to_the_bit(name):
-    def three_steps(seed: int, noise: int) -> list[torch.Tensor]:
-        model = built(name, seed=seed)
-        optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-        source = generator(noise)
-        for _ in range(3):
-            optimiser.zero_grad()
-            model(batch(COARSE, wedge=True), source).total.backward()
-            optimiser.step()
-        return [*model.state_dict().values(), model.encode(batch(COARSE)).content]
+@pytest.mark.parametrize(("name", "kind"), cases(among=("wedge", "images", "colour"), linear=False))
+def test_the_same_seed_is_the_same_to_the_bit(name: str, kind: str) -> None:
+    what, drew = KINDS[kind], False
+    batch = batch_of(what, what.coarse)
 
-    once, again = three_steps(1, 2), three_steps(1, 2)
+    def two_steps(seed: int, noise: int) -> list[torch.Tensor]:
+        model = built(name, what, seed=seed)
+        steps(model, batch, 2, noise=noise)
+        return [*model.state_dict().values(), model.eval().encode(batch).content]
+
+    source, model = generator(), built(name, what)
+    everyones, own = torch.get_rng_state(), source.get_state()
+    model(batch, source)
+    assert torch.equal(everyones, torch.get_rng_state()), "every random number comes from the generator it is given"
+    drew = not torch.equal(own, source.get_state())
+    once, again = two_steps(1, 2), two_steps(1, 2)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
-    assert not torch.equal(once[-1], three_steps(1, 3)[-1])  # every random number comes from the generator
-    assert not torch.equal(once[-1], three_steps(4, 2)[-1])
+    assert not torch.equal(once[-1], two_steps(4, 2)[-1])
+    assert drew != all(torch.equal(a, b) for a, b in zip(once, two_steps(1, 3), strict=True))
 
 
-def test_encoding_uses_no_randomness_and_no_neighbours(name):
-    model, given = built(name).eval(), batch(COARSE)
+@pytest.mark.parametrize(("name", "kind"), [case for case in cases() if MODELS[case[0]].kind == "linear"])
+def test_linear_models_are_solved_the_same_again(name: str, kind: str) -> None:
+    first, second = ready(name, KINDS[kind]), ready(name, KINDS[kind])
+    stored = first.state_dict()
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in stored.items())
+    assert all(value.isfinite().all() for value in stored.values())
+
+
+@pytest.mark.parametrize(("name", "kind"), cases())
+def test_encoding_uses_no_randomness_and_no_neighbours(name: str, kind: str) -> None:
+    what = KINDS[kind]
+    model, batch = ready(name, what), batch_of(what, what.coarse, frames=what.wedge)
     before = torch.get_rng_state()
-    first, second = model.encode(given), model.encode(given)
+    first, second = model.encode(batch), model.encode(batch)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(first.content, second.content)
-    assert torch.equal(first.shifts, second.shifts)
+    assert torch.equal(first.transform, second.transform)
     rows = torch.tensor([4, 1])
-    pair = Batch(given.volumes[rows], given.invariants[rows], given.rotations[rows], given.shifts[rows])
-    np.testing.assert_allclose(model.encode(pair).content, first.content[rows], atol=1e-5)
+
+    def some(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values[rows]
+
+    pair = Batch(*(some(getattr(batch, field)) for field in Batch.__dataclass_fields__))  # type: ignore[arg-type]
+    alone = Encoding(*(some(getattr(first, field)) for field in Encoding.__dataclass_fields__))  # type: ignore[arg-type]
+    assert_same(model.encode(pair), alone)
 
 
-def test_saved_is_loaded(name, tmp_path):
-    model = built(name)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-    source = generator()
-    model(batch(COARSE), source).total.backward()
+@pytest.mark.parametrize(("name", "kind"), cases(among=("wedge", "colour"), linear=False))
+def test_saved_is_loaded_and_goes_on(name: str, kind: str, tmp_path: Path) -> None:
+    what = KINDS[kind]
+    model = built(name, what)
+    optimiser, source = torch.optim.Adam(model.parameters(), 1e-3), generator()
+    model(batch_of(what, what.coarse), source).total.backward()
     optimiser.step()
     save_checkpoint(tmp_path, model, optimiser, source, Counters(3, 7, 1.5))
 
-    other = built(name, seed=9)
-    restored = torch.optim.Adam(other.parameters(), 5.0)
-    stream = generator(9)
+    other = built(name, what, seed=9)
+    restored, stream = torch.optim.Adam(other.parameters(), 5.0), generator(9)
     found = checkpoint_folder(tmp_path)
     assert found is not None
     counters = load_checkpoint(found, other, restored, stream, "cpu")
@@ -149,86 +297,215 @@ def test_saved_is_loaded(name, tmp_path):
     for _ in range(2):  # and goes on as if nothing had happened
         for m, o, s in ((model, optimiser, source), (other, restored, stream)):
             o.zero_grad()
-            m(batch(FINE, wedge=True), s).total.backward()
+            m(batch_of(what, what.fine), s).total.backward()
             o.step()
     for key, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_it_learns_eight_particles(name, tiny, tiny_stack):
-    with mrcfile.open(tiny_stack.parent / "particles.mrcs") as file:
-        boxes = file.data[:8].copy()
-    particles = ParticleSet(Path("eight.mrcs"), np.arange(8), ArrayVolumes(boxes), 20.0)
-    recipe = Recipe().with_settings([*tiny, f"model.name={name}"])
-    inputs = read_inputs(particles, recipe)
-    torch.manual_seed(0)
-    model = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], 8)
-    optimiser = torch.optim.Adam(model.parameters(), 2e-3)
-    source, rows = generator(), np.arange(8)
-    losses = []
-    for _ in range(150):
-        loss = model(inputs.batch(rows, COARSE, "cpu"), source).total
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
+@pytest.mark.parametrize(("name", "kind"), cases(among=("volumes", "images", "colour")))
+def test_it_learns_eight_particles(name: str, kind: str) -> None:
+    what, info = KINDS[kind], MODELS[name]
+    batch = batch_of(what, what.coarse, 8)
+    if info.kind == "linear":
+        model = solved(built(name, what, content=6, sphere=0.0), batch)
+        if info.decodes:
+            assert explained(model, batch) > 0.7
+        assert model.encode(batch).content.isfinite().all()
+        assert model.encode(batch).content.std(0).min() > 0
+        return
+    model = built(name, what, weight=20.0)
+    before = max(explained(model.eval(), batch), 0.0) if info.decodes else 0.0
+    optimiser, source, losses = torch.optim.Adam(model.parameters(), 1e-3), generator(), []
+
+    def learnt() -> bool:
+        ratio = np.mean(losses[-10:]) / np.mean(losses[:5])
+        if info.kind == "contrastive":
+            return ratio < 0.8
+        return ratio < 0.5 or explained(model.eval(), batch) > before + 0.2
+
+    while len(losses) < 20 or not learnt():
+        assert len(losses) < 400, f"the loss went from {np.mean(losses[:5]):.3g} to {np.mean(losses[-10:]):.3g}"
+        losses += steps(model.train(), batch, 20, optimiser=optimiser, source=source)
+
+
+@pytest.fixture(scope="module")
+def files(tiny_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file of each kind of particle."""
+    folder = tmp_path_factory.mktemp("images")
+    found = {"volumes": tiny_stack}
+    for kind in ("images", "colour"):
+        data = shapes(30, 12, KINDS[kind]).numpy()
+        found[kind] = folder / f"{kind}.npz"
+        np.savez(found[kind], images=np.moveaxis(data, 1, -1) if kind == "colour" else data)
+    return found
+
+
+def trained(run: Run, *, stop_after: int | None = None) -> None:
+    for progress in fit(run, device="cpu"):
+        if progress.step == stop_after:
+            run.ask_to_stop()
+
+
+@pytest.mark.parametrize(("name", "kind"), cases(among=("volumes", "images", "colour")))
+def test_a_run_keeps_the_model(name: str, kind: str, files: dict[str, Path], tiny, tmp_path: Path) -> None:
+    run = prepare(
+        files[kind],
+        tmp_path / "run",
+        settings=[*tiny, "training.epochs=1", f"model.name={name}", "model.transform_dims=2"],
+    )
+    trained(run)
+    assert run.state() == "finished"
+    model, _, weights = load_model(run)
+    codes = run.codes()
+    again = codes_of(model, read_inputs(run.particles(), run.recipe), device="cpu", epoch=0, fingerprint=weights)
+    assert codes.fingerprint == weights
+    assert len(codes.ids) == 30
+    np.testing.assert_allclose(codes.content, again.content, atol=1e-5)
+    np.testing.assert_allclose(codes.transform, again.transform, atol=1e-5)
+    assert codes.transform.shape[1] > 0 or not MODELS[name].two_codes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, "volumes" if 3 in i.dimensions else "images") for n, i in MODELS.items() if i.kind != "linear"],
+)
+def test_it_stops_cleanly_and_is_resumed(name: str, kind: str, files: dict[str, Path], tiny, tmp_path: Path) -> None:
+    settings = [*tiny, "training.fine_epochs=0", f"model.name={name}"]
+    whole, cut = (prepare(files[kind], tmp_path / place, settings=settings) for place in ("whole", "cut"))
+    trained(whole)
+    trained(cut, stop_after=6)  # the second step of the second epoch
+    assert cut.state() == "stopped"
+    assert len(cut.codes().ids) == 30
+    trained(cut)
+    assert cut.state() == "finished"
+    np.testing.assert_array_equal(cut.codes().content, whole.codes().content)
+    np.testing.assert_array_equal(cut.codes().transform, whole.codes().transform)
+
+
+def particles(shape: tuple[int, ...], **more: object) -> ParticleSet:
+    given = {"voxel_size": 20.0} | more
+    return ParticleSet(Path("them.star"), np.arange(shape[0]), ArrayVolumes(np.zeros(shape)), **given)
+
+
+def recipe_of(name: str, *settings: str) -> Recipe:
+    small = ("training.coarse_size=8", "training.fine_size=16", "model.content_dims=3")
+    return Recipe().with_settings([*small, f"model.name={name}", *settings])
+
+
+OF_DIMS = {2: (9, 16, 16), 3: (9, 16, 16, 16)}
 
 
 class TestRefusals:
-    def particles(self, shape: tuple[int, ...], **more: object) -> ParticleSet:
-        return ParticleSet(
-            Path("them.star"), np.arange(shape[0]), ArrayVolumes(np.zeros(shape)), **({"voxel_size": 20.0} | more)
-        )
+    @pytest.mark.parametrize(
+        ("name", "dims"), [(n, d) for n, info in MODELS.items() for d in (2, 3) if d not in info.dimensions]
+    )
+    def test_particles_of_other_dimensions(self, name: str, dims: int) -> None:
+        what = {2: "2D images", 3: "3D boxes"}[dims]
+        with pytest.raises(InputError, match=rf"them\.star holds {what}; {name} trains on"):
+            geometry_of(particles(OF_DIMS[dims]), recipe_of(name))
+
+    @pytest.mark.parametrize("name", [n for n, info in MODELS.items() if 3 in info.dimensions])
+    @pytest.mark.parametrize(
+        ("shape", "sentence"), [((9, 16, 16, 12), "not cubes"), ((9, 4, 4, 4), "smaller than the 8")]
+    )
+    def test_boxes_of_other_shapes(self, name: str, shape: tuple[int, ...], sentence: str) -> None:
+        with pytest.raises(InputError, match=rf"them\.star.*{sentence}"):
+            geometry_of(particles(shape), recipe_of(name))
+
+    @pytest.mark.parametrize("name", [n for n, info in MODELS.items() if 2 in info.dimensions])
+    @pytest.mark.parametrize(
+        ("shape", "sentence"), [((9, 16, 12), "square"), ((9, 6, 6), "smaller than 8"), ((9, 16, 12, 3), "square")]
+    )
+    def test_images_of_other_shapes(self, name: str, shape: tuple[int, ...], sentence: str) -> None:
+        with pytest.raises(InputError, match=rf"them\.star.*{sentence}"):
+            geometry_of(particles(shape), recipe_of(name))
+
+    @pytest.mark.parametrize("name", [n for n, info in MODELS.items() if 3 in info.dimensions])
+    def test_boxes_of_unknown_voxels(self, name: str) -> None:
+        with pytest.raises(InputError, match=r"them\.star.*voxel size"):
+            geometry_of(particles(OF_DIMS[3], voxel_size=None), recipe_of(name))
 
     @pytest.mark.parametrize(
-        ("shape", "sentence"),
-        [((9, 16, 16), "2D images"), ((9, 16, 16, 12), "not cubes"), ((9, 4, 4, 4), "smaller than the 8")],
+        ("name", "dims", "mode"),
+        [
+            (n, d, m) for n, info in MODELS.items() for d in info.dimensions for m in POSE_MODES[1:]
+            if d == 2 or m not in info.pose_modes
+        ],
+    )  # fmt: skip
+    def test_a_pose_mode_that_it_lacks(self, name: str, dims: int, mode: str) -> None:
+        with pytest.raises(InputError, match=rf"{name}.* does not take --pose {mode}; choose free"):
+            read_inputs(particles(OF_DIMS[dims]), recipe_of(name, f"pose.mode={mode}"))
+
+    @pytest.mark.parametrize(
+        ("name", "mode"), [(n, m) for n, info in MODELS.items() for m in info.pose_modes if m != "free"]
     )
-    def test_boxes_it_cannot_take(self, name, tiny, shape, sentence):
-        with pytest.raises(InputError, match=rf"them\.star.*{sentence}"):
-            geometry_of(self.particles(shape), Recipe().with_settings([*tiny, f"model.name={name}"]))
-
-    def test_boxes_of_unknown_voxels(self, name):
-        with pytest.raises(InputError, match=r"them\.star.*voxel size"):
-            geometry_of(
-                self.particles((9, 16, 16, 16), voxel_size=None), Recipe().with_settings([f"model.name={name}"])
-            )
-
-    @pytest.mark.parametrize("mode", ["local", "fixed", "prior"])
-    def test_a_pose_mode_without_poses(self, name, tiny, mode):
-        if mode not in MODELS[name].pose_modes:
-            pytest.skip("not of this model")
-        recipe = Recipe().with_settings([*tiny, f"model.name={name}", f"pose.mode={mode}"])
-        bare = self.particles((9, 16, 16, 16))
+    def test_a_pose_mode_without_poses(self, name: str, mode: str) -> None:
+        recipe, bare = recipe_of(name, f"pose.mode={mode}"), particles(OF_DIMS[3])
         with pytest.raises(InputError, match=rf"them\.star has no .*--pose {mode}"):
             read_inputs(bare, recipe)
-        noise = np.random.default_rng(0).standard_normal((9, 16, 16, 16))
-        posed = replace(
-            bare,
-            volumes=ArrayVolumes(noise),
-            pose=Pose(np.tile(np.eye(3), (9, 1, 1)), np.zeros((9, 3))),
-            prior=np.zeros((9, 2)),
-        )
+        noise = np.random.default_rng(0).standard_normal(OF_DIMS[3])
+        pose = Pose(np.tile(np.eye(3), (9, 1, 1)), np.zeros((9, 3)))
+        posed = replace(bare, volumes=ArrayVolumes(noise), pose=pose, prior=np.zeros((9, 2)))
         assert len(read_inputs(posed, recipe)) == 9
 
-    def test_a_size_that_the_decoder_does_not_make(self, name):
-        with pytest.raises(ValueError, match="not 12"):
-            built(name).decode(torch.zeros(1, DIMS), 12)
+    @pytest.mark.parametrize(("name", "kind"), [case for case in cases() if MODELS[case[0]].decodes])
+    def test_a_size_that_the_decoder_does_not_make(self, name: str, kind: str) -> None:
+        model = ready(name, KINDS[kind])
+        code = model.encode(batch_of(KINDS[kind], KINDS[kind].coarse))
+        try:
+            made = model.decode(code.content, code.transform, 20)
+        except ValueError as error:
+            assert "not 20" in str(error)  # noqa: PT017
+        else:
+            assert made.shape == (6, *model.spec.shape(20))  # a function of coordinates makes any size
 
-    def test_a_name_that_is_not_there(self, name, tiny_stack, tmp_path):
-        for ask in (build_model, model_info):
-            with pytest.raises(InputError, match=rf'no model "{name}2"; choose one of'):
-                ask(f"{name}2")
+    @pytest.mark.parametrize("name", list(MODELS))
+    def test_a_name_that_is_not_there(self, name: str, tiny_stack: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=rf'no model "{name}2"; choose one of'):
+            build_model(f"{name}2", spec_of(name, KINDS["volumes"]))
+        with pytest.raises(InputError, match=rf'no model "{name}2"; choose one of'):
+            model_info(f"{name}2")
         with pytest.raises(InputError, match="no model"):
             prepare(tiny_stack, tmp_path / "run", settings=[f"model.name={name}2"])
         assert not list(tmp_path.iterdir())
 
 
-def test_the_registry_describes_it(name):
+class Endless:
+    """As many boxes as asked for, made when they are read."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(0).standard_normal((len(rows), *self.shape[1:])).astype(np.float32)
+
+    def subset(self, rows: np.ndarray) -> Endless:
+        return Endless(len(rows), *self.shape[1:])
+
+
+@pytest.mark.parametrize(("name", "kind"), cases(among=("volumes", "digits")))
+def test_it_states_its_memory(name: str, kind: str, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def memory(count: int) -> float:
+        boxes = Endless(count, *(KINDS[kind].fine,) * KINDS[kind].dims)
+        them = ParticleSet(Path("them.star"), np.arange(count), boxes, 20.0)
+        monkeypatch.setattr(estimate, "read_particles", lambda *_, **__: them)
+        found = estimate.estimate_training(Path("them.star"), settings=[*tiny, f"model.name={name}"], device="cpu")
+        assert np.isfinite(found.seconds)
+        return found.memory_gb
+
+    few, many = memory(100), memory(200_000)
+    assert 0 < few < many < 100
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_registry_describes_it(name: str) -> None:
     info = MODELS[name]
     assert info.name == name
     assert info.title
     assert info.summary.endswith(".")
     assert info.citation
-    assert set(info.pose_modes) <= {"free", "local", "fixed", "prior"}
+    assert set(info.dimensions) <= {2, 3}
+    assert info.dimensions
+    assert set(info.pose_modes) <= set(POSE_MODES)
+    assert info.decodes or info.kind != "generative"

@@ -11,7 +11,7 @@ import torch
 
 from napari_disentangle.geometry import place_volumes, random_rotations
 from napari_disentangle.models import build_model
-from napari_disentangle.models.base import Batch
+from napari_disentangle.models.base import Batch, Spec
 from napari_disentangle.models.losses import apply_wedge, sampled_region
 
 if TYPE_CHECKING:
@@ -49,11 +49,8 @@ def particles(reference: torch.Tensor, *, tilts: tuple[float, float] | None, fra
 def knowing(reference: torch.Tensor, **changes: object) -> Harmony:
     """A model that has the imported poses, and decodes the reference whatever the code."""
     torch.manual_seed(0)
-    settings = {
-        "dims": 2, "coarse": 8, "fine": N, "sphere": 0.35, "features": 0, "gamma": 1.0, "summed": False, "mode": "fixed",
-        "max_shift": 0.15, "cone": 30.0,
-    }  # fmt: skip
-    model = build_model("harmony", **(settings | changes))
+    spec = Spec(dims=3, box=N, coarse=8, fine=N, sphere=0.35, content=2, pose_mode="fixed", max_shift=0.15)
+    model = build_model("harmony", replace(spec, **changes))
     model.decoder.forward = lambda codes, size: reference.repeat(len(codes), 1, 1, 1)  # noqa: ARG005
     return model
 
@@ -92,7 +89,7 @@ def test_a_wrong_pose_costs(reference, what):
 
 def test_the_total_is_gamma_times_the_distances_and_the_kl(reference):
     batch = particles(reference, tilts=None)
-    for changes, weight in (({"gamma": 3.0}, 3.0), ({"gamma": 3.0, "summed": True}, 3.0 * N**3)):
+    for changes, weight in (({"weight": 3.0}, 3.0), ({"weight": 3.0, "summed": True}, 3.0 * N**3)):
         losses = knowing(reference, **changes)(batch, torch.Generator().manual_seed(0))
         expected = weight * sum(losses.terms[key] for key in TERMS) + losses.terms["kl"]
         assert losses.total.item() == pytest.approx(float(expected), rel=1e-5)

@@ -18,7 +18,8 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import euler_to_matrix, geodesic_angle, matrix_to_euler
 from napari_disentangle.io import read_particles
 from napari_disentangle.io.mrc import write_volume_stack
-from napari_disentangle.models.nets import VolumeDecoder, resample
+from napari_disentangle.models.base import Spec
+from napari_disentangle.models.nets import Decoder, resample
 from napari_disentangle.particles import Pose
 from napari_disentangle.run import Run
 from napari_disentangle.training import fit, prepare
@@ -384,11 +385,12 @@ class TestSizes:
 
         model, geometry, _ = load_model(run)
         content = torch.tensor(run.codes().content)
+        none = torch.zeros(len(content), 0)
         with torch.no_grad():
-            coarse, fine = (model.decode(content, size) for size in (geometry.coarse, geometry.fine))
+            coarse, fine = (model.decode(content, none, size) for size in (geometry.coarse, geometry.fine))
         assert coarse.abs().max() > 0
         assert torch.equal(fine, resample(coarse, geometry.fine))
-        decoder = VolumeDecoder(3, 8, 16)
+        decoder = Decoder(3, Spec(dims=3, box=16, coarse=8, fine=16))
         decoder(content, 16).square().sum().backward()
         assert decoder.correction[-1].weight.grad.abs().max() > 0
 
@@ -478,7 +480,8 @@ class TestSearch:
             progress("poses of group 1", 0.5)
             done.append(len(particles))
             angles = 100 * content[:, :3].astype(np.float64)
-            return FoundPoses(Pose(euler_to_matrix(angles), 5 * np.sign(angles)), np.zeros(len(particles), np.int64))
+            one = np.zeros(len(particles), np.int64)
+            return FoundPoses(Pose(euler_to_matrix(angles), 5 * np.sign(angles)), one, one)
 
         monkeypatch.setattr(fit_module, "find_poses", found)
         return done

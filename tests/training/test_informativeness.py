@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from napari_disentangle.errors import InputError
 from napari_disentangle.models.harmony import Harmony
 from napari_disentangle.training import fit, prepare
-from napari_disentangle.training.informativeness import reconstruction_errors
+from napari_disentangle.training.informativeness import explained_variance
 
 
 def test_permuting_what_the_decoder_heeds_costs(tiny_stack, tiny, tmp_path):
@@ -12,21 +15,28 @@ def test_permuting_what_the_decoder_heeds_costs(tiny_stack, tiny, tmp_path):
     settings = [
         *tiny,
         "pose.mode=fixed",
-        "training.epochs=60",
+        "training.epochs=40",
         "training.fine_epochs=0",
         "training.learning_rate=0.003",
     ]
     run = prepare(tiny_stack, tmp_path / "run", settings=settings)
     for _ in fit(run, device="cpu"):
         pass
-    errors = reconstruction_errors(run)
-    assert errors.transform_permuted > 1.2 * errors.own
-    assert errors.content_permuted > 1.2 * errors.own
-    assert reconstruction_errors(run) == errors
+    found = explained_variance(run)
+    assert found.own > 0
+    assert set(found.permuted) == {"content", "transformation"}
+    assert all(value < 0.9 * found.own for value in found.permuted.values())
+    assert explained_variance(run) == found
 
 
 def test_a_decoder_that_ignores_its_code_loses_nothing(trained, monkeypatch):
     decode = Harmony.decode
-    monkeypatch.setattr(Harmony, "decode", lambda self, content, size: decode(self, 0 * content, size))
-    errors = reconstruction_errors(trained)
-    assert errors.content_permuted == errors.own
+    monkeypatch.setattr(Harmony, "decode", lambda self, c, t, size: decode(self, 0 * c, t, size))
+    found = explained_variance(trained)
+    assert found.permuted["content"] == found.own
+
+
+def test_a_model_that_decodes_nothing_is_refused(tiny_stack, tiny, tmp_path):
+    run = prepare(tiny_stack, tmp_path / "run", settings=[*tiny, "model.name=invariants"])
+    with pytest.raises(InputError, match="Invariants has no decoder"):
+        explained_variance(run)

@@ -72,8 +72,8 @@ class TestGeometry:
     @pytest.mark.parametrize(
         ("given", "sentence"),
         [
-            (with_data(particles(), np.zeros((40, 16, 16))), "2D images"),
-            (with_data(particles(), np.zeros((40, 16, 16, 3))), "not cubes"),
+            (with_data(particles(), np.zeros((40, 16, 12))), "16 x 12 pixels; give square"),
+            (with_data(particles(), np.zeros((40, 6, 6, 3))), "smaller than 8"),
             (with_data(particles(), np.zeros((40, 16, 16, 15))), "not cubes"),
             (particles(box=7), "smaller than the 8"),
             (replace(particles(), voxel_size=None), "voxel size.*--voxel-size"),
@@ -84,6 +84,29 @@ class TestGeometry:
         for ask in (geometry_of, read_inputs):
             with pytest.raises(InputError, match=rf"them\.star.*{sentence}"):
                 ask(given, recipe())
+
+    def test_what_a_model_does_not_take(self):
+        for model, data, sentence in (
+            ("vitae", np.zeros((40, 16, 16, 16)), "holds 3D boxes; vitae trains on 2D images"),
+            ("vae", np.zeros((40, 16, 16)), None),
+        ):
+            given, settings = with_data(particles(), data), recipe(f"model.name={model}")
+            if sentence is None:
+                assert geometry_of(given, settings).dims == 2
+            else:
+                with pytest.raises(InputError, match=rf"them\.star {sentence}"):
+                    geometry_of(given, settings)
+
+    def test_images_are_trained_at_one_even_size_and_standardised_together(self):
+        rng = np.random.default_rng(0)
+        for data, shape in ((rng.random((40, 15, 15)), (14, 14)), (rng.random((40, 64, 64, 3)), (3, 16, 16))):
+            found = read_inputs(with_data(replace(particles(), voxel_size=None), data), recipe("training.fine_size=16"))
+            assert found.coarse.shape == (40, *shape)
+            assert found.geometry.coarse == found.geometry.fine == shape[-1]
+            edges = [found.coarse[..., [0, -1], :].ravel(), found.coarse[..., 1:-1, [0, -1]].ravel()]
+            assert abs(np.concatenate(edges).mean()) < 1e-3  # the background is 0
+            assert abs(found.coarse.std() - 1) < 1e-3
+            assert found.batch(np.arange(3), shape[-1], "cpu").volumes.shape == (3, *shape)
 
     def test_a_particle_that_does_not_fit(self):
         with pytest.raises(InputError, match="161 A does not fit into its box of 160 A"):

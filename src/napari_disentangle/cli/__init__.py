@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 import napari_disentangle
-from napari_disentangle.cli import demo, files, results, runs, simulate, window
+from napari_disentangle.cli import benchmark, demo, files, results, runs, simulate, window
 from napari_disentangle.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ for _place, _command in enumerate(_commands):
     app.command(_command, sort_key=_place)
 app.command(window.open_window, name="open", sort_key=len(_commands))
 app.command(_simulate)
+_benchmark = App(name="benchmark", help="Run the tables of the two papers, and see our figures beside theirs.")
+_benchmark.command(benchmark.run)
+_benchmark.command(benchmark.list_, name="list")
+_benchmark.command(benchmark.tables)
+app.command(_benchmark)
 app.meta.suppress_keyboard_interrupt = False
 
 

@@ -37,7 +37,9 @@ class AverageRecord(BaseModel):
     selection: Annotated[str, Field(description="Name of the selection that was averaged.")]
     count: Annotated[int, Field(description="Particles.")]
     voxel_size: Annotated[float, Field(description="Of the maps, in Angstrom.")]
-    decoded_voxel_size: Annotated[float, Field(description="Of decoded.mrc, the model's own volume, in Angstrom.")]
+    decoded_voxel_size: Annotated[
+        float | None, Field(description="Of decoded.mrc, the model's own volume, in Angstrom; null without a decoder.")
+    ]
     fsc_of: Annotated[str, Field(description="What the two half maps share, in words.")]
     resolution: Annotated[float | None, Field(description="Where their FSC falls below 0.143, in Angstrom.")]
     mode: Annotated[str, Field(description="free, local or fixed poses.")]
@@ -60,8 +62,8 @@ class StoredAverage:
     record: AverageRecord
     volume: Map
     """(n, n, n)."""
-    decoded: Map
-    """(m, m, m), the model's volume at the selection's mean content, in the model's own pose."""
+    decoded: Map | None
+    """(m, m, m), the model's volume at the selection's mean codes, turned onto the average; None without a decoder."""
     frequency: NDArray[np.float64]
     """(k,) in 1/A."""
     fsc: NDArray[np.float64]
@@ -69,7 +71,7 @@ class StoredAverage:
 
 
 def write_average(
-    average: Average, decoded: Map, decoded_voxel: float, out: Path, selection: str, mode: Mode, fingerprint: str,
+    average: Average, decoded: Map | None, decoded_voxel: float | None, out: Path, selection: str, mode: Mode, fingerprint: str,
     *, overwrite: bool,
 ) -> AverageRecord:  # fmt: skip
     """Write average.mrc, half1.mrc, half2.mrc, decoded.mrc, fsc.csv and average.json: all of them, or none.
@@ -77,9 +79,9 @@ def write_average(
     Parameters
     ----------
     average : Average
-    decoded : (m, m, m)
-        The model's volume of the selection.
-    decoded_voxel : float
+    decoded : (m, m, m), optional
+        The model's volume of the selection; None of a model without a decoder, and no file then.
+    decoded_voxel : float, optional
         In Angstrom.
     out : Path
         Folder.
@@ -110,7 +112,8 @@ def write_average(
     with new_folder(out, marker=RECORD, overwrite=overwrite) as folder:
         for name, volume in (("average", average.volume), ("half1", average.half1), ("half2", average.half2)):
             write_volume(folder / f"{name}.mrc", volume, average.voxel_size)
-        write_volume(folder / "decoded.mrc", decoded, decoded_voxel)
+        if decoded is not None and decoded_voxel is not None:
+            write_volume(folder / "decoded.mrc", decoded, decoded_voxel)
         rows = [f"{f:.7g},{c:.5f}" for f, c in zip(average.frequency, average.fsc, strict=True)]
         (folder / "fsc.csv").write_text("\n".join(["spatial_frequency_1_per_A,fsc", *rows]) + "\n", encoding="utf-8")
         (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -133,7 +136,7 @@ def read_average(folder: Path) -> StoredAverage:
     return StoredAverage(
         record=record,
         volume=_read_map(folder / "average.mrc"),
-        decoded=_read_map(folder / "decoded.mrc"),
+        decoded=None if record.decoded_voxel_size is None else _read_map(folder / "decoded.mrc"),
         frequency=table[:, 0],
         fsc=table[:, 1],
     )

@@ -104,6 +104,7 @@ class AveragesPanel(QWidget):
             self._links.add(signal, slot)
         self._set_theme()
         self._list()
+        self._say_problem("averages", bench.problems.get("averages", ""))
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
@@ -224,6 +225,9 @@ class AveragesPanel(QWidget):
         for control in (self.add, self.export):
             control.setEnabled(bool(found) or (control is self.export and len(chosen) == 1))
         self._round += 1
+        why = self._bench.no_decoder
+        for box in (self.decoded, self.difference):
+            box.setVisible(not why)
         if not found:
             self._shown = []
             self.volumes.set_volumes([])
@@ -241,7 +245,7 @@ class AveragesPanel(QWidget):
         if given is not None:
             agree = "no FSC above 0.5" if given.resolution is None else f"FSC 0.5 at {given.resolution:.0f} Å"
             facts.append(f"with {given.path.name}: correlation {given.correlation:.2f}, {agree}")
-        self.facts.setText("\n".join(facts))
+        self.facts.setText("\n".join([*facts, why] if why else facts))
         self.fsc.setVisible(True)
         ink = theme_colours(self._bench.viewer.theme)[1]
         curves = [(self._name(one), self._colour(one, ink), average.frequency, average.fsc) for one, average in found]
@@ -290,24 +294,16 @@ class AveragesPanel(QWidget):
         shown = [
             Shown(f"{name}: average" if many else "raw average", average.volume, voxel, self._colour(selection, RAW))
         ]
+        decoded, size = average.decoded, average.record.decoded_voxel_size
+        if decoded is None or size is None:
+            return shown
         if with_decoded:
-            shown.append(
-                Shown(
-                    f"{name}: decoded" if many else "decoded",
-                    average.decoded,
-                    average.record.decoded_voxel_size,
-                    DECODED,
-                    note="model, not data",
-                )
-            )
+            title = f"{name}: decoded" if many else "decoded"
+            shown.append(Shown(title, decoded, size, DECODED, note="model, not data"))
         if with_difference:
-            size = average.decoded.shape[-1]
-            raw = average.volume if average.volume.shape[-1] == size else fourier_crop(average.volume[None], size)[0]
-            shown.append(
-                Shown(
-                    "difference", _scaled(raw) - _scaled(average.decoded), average.record.decoded_voxel_size, DIFFERENCE
-                )
-            )
+            raw, side = average.volume, decoded.shape[-1]
+            raw = raw if raw.shape[-1] == side else fourier_crop(raw[None], side)[0]
+            shown.append(Shown("difference", _scaled(raw) - _scaled(decoded), size, DIFFERENCE))
         return shown
 
     def _facts(self, selection: Selection, average: StoredAverage, many: bool) -> str:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from magicgui.widgets import Container, create_widget
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QFontMetrics
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
+from qtpy.QtGui import QFontMetrics, QStandardItemModel
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_disentangle.gui.theme import WARNING
 
@@ -72,6 +81,16 @@ def row(*parts: QWidget | str | int) -> QWidget:
         else:
             layout.addWidget(QLabel(part) if isinstance(part, str) else part)
     return made
+
+
+def offer(box: QComboBox, index: int, *, offered: bool, tooltip: str) -> None:
+    """Let an item of a menu be chosen or not, and say in its tooltip what it is, or why not."""
+    model = box.model()
+    assert isinstance(model, QStandardItemModel), "as of every combo box that was given no other"
+    item = model.item(index)
+    assert item is not None, f"a menu of {box.count()} items"
+    item.setEnabled(offered)
+    item.setToolTip(tooltip)
 
 
 def fill(bar: QProgressBar, value: float, most: float = 100, text: str = "%p%") -> None:

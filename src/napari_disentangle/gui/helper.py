@@ -107,7 +107,7 @@ class Helper(QObject):
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "napari_disentangle.tasks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, text=True, encoding="utf-8", env=environment, bufsize=1,
+            stderr=self._log, text=True, encoding="utf-8", env=environment, bufsize=1, start_new_session=True,
         )  # fmt: skip
         yield_to_window(self._process.pid)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="disentangle-helper").start()

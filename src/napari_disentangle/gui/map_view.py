@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_disentangle.gui.forms import Links, button
+from napari_disentangle.gui.forms import Links, button, offer
 from napari_disentangle.gui.scatter import MapCanvas
 from napari_disentangle.gui.theme import WARNING
 from napari_disentangle.learnt import view_map
@@ -32,6 +32,9 @@ TIPS = {
     "views": "From where each particle is seen, in the model's own frame: an equal-area map of the sphere",
 }
 
+AFTER = {"content": 0, "transform": 15}
+"""Milliseconds that drawing waits, so that content is drawn in a turn of the event loop of its own."""
+
 
 class MapView(QWidget):
     """A `MapCanvas` with a heading.
@@ -50,11 +53,12 @@ class MapView(QWidget):
         self.coordinates: NDArray[np.float32] | None = None
         """(n, 2) of what is shown, NaN where a particle has no place; None where nothing is."""
         self._shown = ("", "")
-        self.canvas = MapCanvas()
+        self.canvas = MapCanvas(after=AFTER[space])
+        self._warmed = False
         self.kind = QComboBox()
         for kind in kinds:
             self.kind.addItem(TITLES[kind], kind)
-            self.kind.setItemData(self.kind.count() - 1, TIPS[kind], 3)
+            offer(self.kind, self.kind.count() - 1, offered=True, tooltip=TIPS[kind])
         self.kind.setToolTip("What this map shows")
         self.note = QLabel("")
         self.note.setStyleSheet(f"QLabel {{ color: {WARNING}; }}")
@@ -102,6 +106,22 @@ class MapView(QWidget):
         self.kind.setCurrentIndex(0)
         self._shown = ("", "")
 
+    def _offer_kinds(self) -> None:
+        """Offer the view sphere only where there are poses, and no map of a transformation that there is not."""
+        codes, views = self._bench.session.codes, self.kind.findData("views")
+        self.kind.setEnabled(not self._no_code)
+        if views < 0:
+            return
+        posed = codes is None or codes.pose is not None
+        offer(self.kind, views, offered=posed, tooltip=TIPS["views"] if posed else "This model finds no poses")
+        if not posed and self.kind.currentIndex() == views:
+            self.kind.setCurrentIndex(self.kind.findData("umap"))
+
+    @property
+    def _no_code(self) -> str:
+        """Why there is nothing to map; empty where there is, or may be."""
+        return self._bench.no_transformation if self._space == "transform" else ""
+
     def _on_kind(self) -> None:
         kind = self.kind.currentData()
         session = self._bench.session
@@ -119,10 +139,13 @@ class MapView(QWidget):
         session = self._bench.session
         self.note.setText("")
         self.update_button.setVisible(False)
-        if session.run is None:
+        self._offer_kinds()
+        if session.run is None or self._no_code:
             self.coordinates = None
             self.canvas.set_points(None)
-            self.canvas.set_message("The map of all particles forms here, seconds after training is started.")
+            self.canvas.set_message(
+                self._no_code or "The map of all particles forms here, seconds after training is started."
+            )
             return
         wanted = self.kind.currentData()
         found, kind, note = self._find(wanted)
@@ -142,6 +165,9 @@ class MapView(QWidget):
         self.canvas.set_message("")
         same = kept and self.coordinates is not None and np.array_equal(found, self.coordinates, equal_nan=True)
         self._shown = (kind, str(session.run.path))
+        if not self._warmed:
+            self._warmed = True
+            self._bench.turns.add(self, self.canvas.warm)
         if not same:
             self.coordinates = found
             self.canvas.set_points(found, keep_view=kept)

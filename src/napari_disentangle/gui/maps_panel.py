@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_disentangle.gui.export_dialog import ExportDialog
-from napari_disentangle.gui.forms import Links, ProblemLine, button
+from napari_disentangle.gui.forms import Links, ProblemLine, button, offer
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.map_view import MapView
 from napari_disentangle.gui.theme import WARNING, group_colour, rgba, rgba_of_values, theme_colours
@@ -111,6 +111,7 @@ class MapsPanel(QWidget):
         self._show_groups()
         self._show_selection()
         bench.results.picture_selection()
+        self._say_problem("maps", bench.problems.get("maps", ""))
 
     # ---- layout ------------------------------------------------------------------------------------------------
 
@@ -337,7 +338,26 @@ class MapsPanel(QWidget):
             return rgba_of_values(values)
         return rgba(session.labels() if by == "group" else np.full(n, -1, np.int64))
 
+    def _offer_codes(self) -> None:
+        """Offer only what the run's codes can say."""
+        codes = self._bench.session.codes
+        why = self._bench.no_transformation
+        offer(self.space, 1, offered=not why, tooltip=why)
+        if why and self.space.currentIndex() == 1:
+            self.space.setCurrentIndex(0)
+        known = {
+            "shift": codes is None or codes.pose is not None,
+            "content 2": codes is None or codes.content.shape[1] > 1,
+        }
+        for name, there in known.items():
+            offer(
+                self.colour, COLOURS.index(name), offered=there, tooltip="" if there else "This model has no such code"
+            )
+            if not there and self.colour.currentText() == name:
+                self.colour.setCurrentIndex(0)
+
     def _show_groups(self) -> None:
+        self._offer_codes()
         while (item := self._chips.takeAt(0)) is not None:
             if item.widget() is not None:
                 item.widget().deleteLater()  # pyright: ignore[reportOptionalMemberAccess]
@@ -391,11 +411,12 @@ class MapsPanel(QWidget):
         self.gallery.set_outlines([group_colour(int(labels[r])) if labels[r] >= 0 else None for r in rows])
 
     def _show_particle(self, found: dict[str, Any]) -> None:
-        shown = [Shown(f"particle {found['id']}", found["raw"], found["raw_voxel"], note="raw, low-passed")]
+        why = self._bench.no_decoder
+        note = f"raw, low-passed. {why}" if why else "raw, low-passed"
+        shown = [Shown(f"particle {found['id']}", _volume(found["raw"]), found["raw_voxel"], note=note)]
         if found["decoded"] is not None:
-            shown.append(
-                Shown("decoded", found["decoded"], found["decoded_voxel"], colour="#56B4E9", note="model, not data")
-            )
+            decoded = _volume(found["decoded"])
+            shown.append(Shown("decoded", decoded, found["decoded_voxel"], colour="#56B4E9", note="model, not data"))
         self.particle.set_volumes(shown)
         self.side.setTabText(1, f"particle {found['id']}")
 
@@ -409,3 +430,8 @@ class MapsPanel(QWidget):
         for view in self.views:
             view.dispose()
         self.particle.close_canvas()
+
+
+def _volume(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a volume as it is, and an image (y, x) as one of a single section."""
+    return box if box.ndim == 3 else box[None]

@@ -108,6 +108,7 @@ class ParticlesPanel(QWidget):
         self._list_layers()
         self._show_preview(bench.opening.preview)
         bench.opening.open_layers()
+        self._say_problem("particles", bench.problems.get("particles", ""))
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)

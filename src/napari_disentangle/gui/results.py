@@ -196,7 +196,7 @@ class Results(QObject):
         ids = np.random.default_rng(0).permutation(known)[:PICTURED]
 
         def read() -> tuple[Ints, list[Any]]:
-            return ids, [volume[len(volume) // 2] for volume in raw_boxes(particles, ids)[0]]
+            return ids, [central(box) for box in raw_boxes(particles, ids)[0]]
 
         def seen(found: tuple[Ints, list[Any]]) -> None:
             if this == self._looking:
@@ -242,7 +242,7 @@ class Results(QObject):
             if this == self._clicked:
                 self.particle_shown.emit(found)
 
-        if bench.session.is_new:
+        if bench.session.is_new or bench.no_decoder:
             show()
             return
         given = {"run": str(run.path), "ids": [particle], "out": str(out)}
@@ -265,17 +265,19 @@ class Results(QObject):
         """Average selections one after the other.
 
         With the poses that were searched in training, where they were; else, and to `refine`, the particles are aligned
-        to their own average first.
+        to their own average first, from any pose where the model knows none.
         """
         bench = self._bench
         run = bench.session.run
         if run is None or not selections:
             return
         first, rest = selections[0], list(selections[1:])
-        known = run.poses_path.is_file() or run.recipe.pose.mode == "fixed"
+        codes = bench.session.codes
+        posed = codes is None or codes.pose is not None
+        known = posed and (run.poses_path.is_file() or run.recipe.pose.mode == "fixed")
         how: dict[str, Any] = {"mode": "fixed", "rounds": 0, "starts": 0}
         if refine or not known:
-            how = {"mode": None, "rounds": 3 if refine else 1, "starts": 1}
+            how = {"mode": None if posed else "free", "rounds": 3 if refine else 1, "starts": 1}
 
         def averaged(_: Any) -> None:
             in_thread(lambda: read_average(run.average_folder(first.name)), done=take, failed=bench.failing("averages"))
@@ -287,7 +289,7 @@ class Results(QObject):
                 bench.session.keep_average(first.name, found)
 
         given = {"run": str(run.path), "selection": first.name, "ids": first.ids.tolist(), **how}
-        words = f"{'averaging' if how['mode'] else 'aligning and averaging'} {len(first):,} particles"
+        words = f"{'aligning and averaging' if how['rounds'] else 'averaging'} {len(first):,} particles"
         bench.ask("average", given, averaged, room="averages", words=words)
 
     def control(self, selection: Selection) -> None:
@@ -388,3 +390,8 @@ def raw_boxes(particles: ParticleSet, ids: Ints) -> tuple[NDArray[np.float32], f
     assert particles.voxel_size is not None, "boxes of a run have a voxel size"
     boxes = particles.volumes.read(particles.rows_of(ids))
     return low_passed(boxes, particles.voxel_size, max(RESOLUTION, 3 * particles.voxel_size)), particles.voxel_size
+
+
+def central(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the central slice (n, n) of a volume; an image as it is."""
+    return box[len(box) // 2] if box.ndim == 3 else box

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["TOOLS", "MapCanvas", "Stroke"]
 
 MOST_MARKERS, MOST_OUTLINED = 50_000, 20_000
+FAR = 1e4
+"""Units from the map to where nobody sees a point."""
 REACH, OUTLINE = 8.0, 1.0
 """In logical pixels: a click reaches this far; the selection's outline is this wide."""
 
@@ -38,6 +40,8 @@ class MapCanvas(QWidget):
     ----------
     parent : QWidget, optional
         As for every widget. `close_canvas` is called when the widget is closed, not when a dock around it is hidden.
+    after : int
+        Milliseconds that its drawing waits for others: two maps drawn at once would keep the window twice as long.
     """
 
     drawn = Signal(object)
@@ -49,8 +53,9 @@ class MapCanvas(QWidget):
     cancelled = Signal()
     """Escape put the tool away: it is ``pan`` again."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, after: int = 0) -> None:
         super().__init__(parent)
+        self._after = after
         self._scene = Scene(self, self._lose)
         self._pane = ToolPane(self)
         self._grid = QGridLayout(self)
@@ -58,7 +63,7 @@ class MapCanvas(QWidget):
         self._grid.addWidget(self._pane, 0, 0)
         self._closed = False
         self._stale: set[str] = set()
-        self._refresh_timer = self._timer(0, self._refresh)
+        self._refresh_timer = self._timer(after, self._refresh)
         self._hover_timer = self._timer(30, self._tell_hovered)
         self._reopen_timer = self._timer(0, self._reopen)
         self._n, self._hovered = 0, -1
@@ -207,6 +212,14 @@ class MapCanvas(QWidget):
                 _show(self._scene.outlined, np.tile(self._unit[chosen], (2, 1)), sizes, colours)
             self._scene.canvas.update()
 
+    def warm(self) -> None:
+        """Draw an outline that nobody sees, so that the first selection does not wait for its shader to be compiled."""
+        if self._closed or not self.isVisible() or self._scene.outlined.visible:
+            return
+        with reported():
+            _show(self._scene.outlined, np.full((1, 2), FAR, np.float32), 1.0, np.ones((1, 4), np.float32))
+            self._scene.canvas.update()
+
     def _colours_of(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
         if self._colours is None:
             return np.broadcast_to(_floats(self._pane.ink, 0.7), (len(places), 4))
@@ -346,7 +359,10 @@ class MapCanvas(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Draw what was set while hidden."""
         super().showEvent(event)
-        self._refresh()
+        if self._after:
+            self._refresh_timer.start()
+        else:
+            self._refresh()
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Drop a stroke that was being drawn: its release goes elsewhere."""

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from qtpy.QtGui import QResizeEvent
+    from qtpy.QtGui import QResizeEvent, QShowEvent
     from vispy.geometry import MeshData
 
 FACING = Quaternion(np.sqrt(0.5), -np.sqrt(0.5), 0, 0)
 """Turns vispy's z-up so that x points right, y up and z at the viewer, as in ChimeraX and as the z slice is drawn."""
 LARGEST = 192
 """Voxels along a side of a mesh: finer volumes are thinned (and vispy's isosurface counts in bytes: 255 at most)."""
+FAR = 1e6
+"""Angstrom from the box to where nobody sees a triangle."""
 LIGHT = (0.3, -0.4, -1.0, 0.0)
 """Where the light travels, seen by the camera (right, up, towards it): from over the viewer's left shoulder."""
 
@@ -216,6 +218,8 @@ class SurfaceCanvas(QWidget):
         self.meshes: list[Any] = []
         self._spare: list[tuple[Any, Any]] = []
         """Views that were needed before, and their meshes."""
+        self._cold: list[Any] = []
+        """Meshes that have not been drawn yet, whose shader has to be compiled."""
         self._count = 0
         self._surfaces: list[MeshData] = []
         self._coming: list[tuple[int, MeshData | None, str]] = []
@@ -229,10 +233,16 @@ class SurfaceCanvas(QWidget):
         super().resizeEvent(a0)
         self.zoomed.emit()
 
+    def showEvent(self, a0: QShowEvent) -> None:
+        """Go on with what came while it was hidden."""
+        super().showEvent(a0)
+        self._next.start(0)
+
     def set_count(self, count: int, extent: float) -> bool:
         """Make `count` views on boxes of `extent` Angstrom, and return True; nothing if there are as many.
 
-        They come one after the other, as surfaces do: the first of each kind costs a tenth of a second.
+        They come one after the other, as surfaces do, and only while they are looked at: the first drawing of each
+        takes a while, and all of them at once would keep the window.
         """
         self._extent = extent
         if count == self._count:
@@ -250,13 +260,18 @@ class SurfaceCanvas(QWidget):
 
     def _step(self) -> None:
         """Make one view more or, once all are there, draw one surface more, and see to the next when that is seen."""
+        if not self.isVisible():
+            return
         column = len(self.views)
-        if column < self._count:
+        if self._cold:
+            self._cold.pop().visible = True  # far away: its shader is compiled before there is anything to see
+        elif column < self._count:
             if self._spare:
                 view, mesh = self._spare.pop(0)
                 self._grid.add_widget(view, row=0, col=column)
             else:
                 view, mesh = self._new_view(column)
+                self._cold.append(mesh)
             self.views.append(view)
             self.meshes.append(mesh)
             self.look()
@@ -277,7 +292,7 @@ class SurfaceCanvas(QWidget):
         """Return a view in the grid and the mesh in it."""
         view: Any = self._grid.add_view(row=0, col=column, camera=_Camera())
         # Shading wants normals, so that there has to be a triangle even where nothing is seen yet.
-        mesh: Any = Mesh(vertices=np.eye(3), faces=np.array([[0, 1, 2]]), shading="smooth", parent=view.scene)
+        mesh: Any = Mesh(vertices=np.eye(3) + FAR, faces=np.array([[0, 1, 2]]), shading="smooth", parent=view.scene)
         mesh.visible = False
         mesh.shading_filter.shininess = 20
         mesh.shading_filter.specular_light = (1, 1, 1, 0.1)

@@ -277,7 +277,10 @@ class TrainingFlow(QObject):
             self.make_maps()
 
     def make_maps(self) -> None:
-        """Group the particles by content, map content with UMAP, and say what was learnt."""
+        """Group the particles by content, map content with UMAP, and say what was learnt.
+
+        A transformation that is no pose is mapped with UMAP too.
+        """
         bench = self._bench
         run = bench.session.run
         if run is None:
@@ -286,7 +289,13 @@ class TrainingFlow(QObject):
         def grouped(_: Any) -> None:
             bench.session.grouping = GROUPS
             bench.refresh()
-            bench.results.map("content", "umap", then=self._say_learnt)
+            bench.results.map("content", "umap", then=mapped)
+
+        def mapped() -> None:
+            self._say_learnt()
+            codes = bench.session.codes
+            if codes is not None and codes.pose is None and codes.transform.shape[1]:  # no view sphere to look at
+                bench.results.map("transform", "umap")
 
         self.watch_particles()
         given = {"run": str(run.path), "on": "content", "name": GROUPS}
@@ -310,7 +319,7 @@ class TrainingFlow(QObject):
         """Decode a few particles, always the same, to be seen beside what they are."""
         bench = self._bench
         run, particles = bench.session.run, bench.session.particles
-        if run is None or particles is None:
+        if run is None or particles is None or bench.no_decoder:
             return
         ids = np.sort(np.random.default_rng(0).permutation(particles.ids)[:FIXED])
         self._watches += 1

@@ -10,11 +10,12 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QComboBox, QProgressBar, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_disentangle.gui.forms import Links, ProblemLine, button, fill, row, settings_form, words
+from napari_disentangle.gui.forms import Links, ProblemLine, button, fill, offer, row, settings_form, words
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.plots import LossPlot
+from napari_disentangle.gui.results import central
 from napari_disentangle.gui.theme import WARNING, theme_colours
-from napari_disentangle.models import MODELS
+from napari_disentangle.models import MODELS, ModelInfo
 from napari_disentangle.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PRESETS = {
     "quick": ("quick look", "a few passes at 16 voxels; poses stay rough"),
     "standard": ("standard", "poses searched against each group's average, then finer passes"),
     "thorough": ("thorough", "three times as long as standard"),
-    "paper": ("as published", "Harmony's own settings; hours on a CPU"),
+    "paper": ("as published", "the settings of the method's paper; hours on a CPU"),
 }
 STATES = {
     "idle": "Not trained yet.",
@@ -55,9 +56,7 @@ class TrainingPanel(QWidget):
         self.log = button("Log", "Open what the training process printed", self._open_log)
         self.problem.add_remedy(self.log)
         self.model = QComboBox()
-        for info in MODELS.values():
-            self.model.addItem(info.title, info.name)
-        self.model.setToolTip("Which model is trained")
+        self._list_models()
         self.about = words(dim=True)
         self.preset = QComboBox()
         for name, (title, about) in PRESETS.items():
@@ -109,20 +108,23 @@ class TrainingPanel(QWidget):
             (bench.training.reconstructed, self._show_reconstructed),
             (bench.ready, self._show_where),
             (bench.problem, self._say_problem),
-            (bench.session.source_changed, self._estimate_soon),
+            (bench.session.source_changed, self._on_source),
             (bench.session.run_changed, self._new_run),
             (bench.session.selection_changed, self._show_whom),
             (bench.viewer.events.theme, self._set_theme),
         ):
             self._links.add(signal, slot)
         self._set_theme()
+        self._offer_models()
         self._on_preset()
         self._show_state()
         self._show_whom()
+        self.watched.set_message(bench.no_decoder)
         self._show_events(bench.trainer.told)
         self._show_learnt(*bench.training.last_learnt)
         if bench.training.last_reconstructed is not None:
             self._show_reconstructed(*bench.training.last_reconstructed)
+        self._say_problem("training", bench.problems.get("training", ""))
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
@@ -139,24 +141,58 @@ class TrainingPanel(QWidget):
             layout.addWidget(part)
         layout.addStretch(1)
         self.footer = row(self.start, self.pause, self.stop, self.resume, 1)
-        self.model.currentIndexChanged.connect(self._on_model)
+        self.model.currentIndexChanged.connect(self._on_preset)
         self.preset.currentIndexChanged.connect(self._on_preset)
         self._settings.changed.connect(lambda _: self._estimating.start())
-        self._on_model()
 
     def choose_preset(self, name: str) -> None:
         """Choose a preset by its name."""
         self.preset.setCurrentIndex(self.preset.findData(name))
 
-    def _on_model(self) -> None:
-        info = MODELS[self.model.currentData()]
-        self.about.setText(info.summary)
-        self.about.setToolTip(f"{info.summary}\n{info.citation}")
+    def _list_models(self) -> None:
+        """List the papers' own models first, and below a line and a heading all others."""
+        self.model.setToolTip("Which model is trained")
+        self.model.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.model.setMinimumContentsLength(16)
+        own = [info for info in MODELS.values() if info.first]
+        others = [info for info in MODELS.values() if not info.first]
+        for info in own:
+            self.model.addItem(info.title, info.name)
+        if others:
+            self.model.insertSeparator(self.model.count())
+            self.model.addItem("all methods")
+            offer(self.model, self.model.count() - 1, offered=False, tooltip="Methods that these two are compared with")
+        for info in others:
+            self.model.addItem(info.title, info.name)
+
+    def _offer_models(self) -> None:
+        """Let only models be chosen that can take what is open."""
+        dimensions = self._dimensions()
+        fitting: list[int] = []
+        for k in range(self.model.count()):
+            name: str | None = self.model.itemData(k)
+            if name is None:
+                continue
+            info = MODELS[name]
+            fits = dimensions in info.dimensions
+            offer(self.model, k, offered=fits, tooltip=info.summary if fits else misfit(info, dimensions))
+            fitting += [k] if fits else []
+        if fitting and self.model.currentIndex() not in fitting:
+            self.model.setCurrentIndex(fitting[0])
+
+    def _dimensions(self) -> int:
+        """Return 2 where images are open, and 3 for volumes and while nothing is."""
+        session = self._bench.session
+        particles = session.particles if session.source is None else session.source.particles
+        volumes = None if particles is None else particles.volumes
+        return 3 if volumes is None else len(volumes.shape) - 1
 
     def _on_preset(self) -> None:
-        name = self.preset.currentData()
+        info, name = MODELS[self.model.currentData()], self.preset.currentData()
+        self.about.setText(info.summary)
+        self.about.setToolTip(f"{info.summary}\n{info.citation}")
         self.preset_about.setText(PRESETS[name][1])
-        recipe = Recipe.preset(name)
+        recipe = Recipe.preset(name, info.name)
         values = {"model": recipe.model, "training": recipe.training}
         with self._settings.changed.blocked():
             for field in self._settings:
@@ -215,6 +251,8 @@ class TrainingPanel(QWidget):
     def _new_run(self) -> None:
         self.losses.clear()
         self.watched.clear()
+        self.watched.set_message(self._bench.no_decoder)
+        self._offer_models()
         self._show_learnt([], [])
         self.rates.setText("")
         self._size = 0
@@ -271,7 +309,7 @@ class TrainingPanel(QWidget):
             self.rates.setText(f"{event['particles_per_second']:.0f} particles/s{left}; {event['memory_gb']:.1f} GB")
 
     def _show_reconstructed(self, raw: Any, decoded: Any) -> None:
-        pictures = [one[len(one) // 2] for one in raw] + [one[len(one) // 2] for one in decoded]
+        pictures = [central(one) for one in (*raw, *decoded)]
         captions = ["particle"] * len(raw) + ["decoded"] * len(decoded)
         tips = ["central slice of a particle, low-passed"] * len(raw)
         tips += ["the same particle by the model (model, not data)"] * len(decoded)
@@ -293,7 +331,8 @@ class TrainingPanel(QWidget):
         del event
         self.losses.set_theme(*theme_colours(self._bench.viewer.theme))
 
-    def _estimate_soon(self) -> None:
+    def _on_source(self) -> None:
+        self._offer_models()
         self._estimating.start()
 
     def _show_where(self, _: str) -> None:
@@ -316,3 +355,10 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def misfit(info: ModelInfo, dimensions: int) -> str:
+    """Return why a model cannot take what is open: images have 2 `dimensions`, volumes 3."""
+    kinds = {2: "images", 3: "volumes"}
+    takes = " and ".join(kinds[k] for k in info.dimensions)
+    return f"{info.title} takes {takes} only, and {kinds.get(dimensions, 'something else')} are open."

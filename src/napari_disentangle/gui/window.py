@@ -21,9 +21,8 @@ from qtpy.QtWidgets import (
 from napari_disentangle.gui.forms import Links, fill, row
 from napari_disentangle.gui.workbench import Workbench
 
-# Panels are imported by the docks that have them: not all of them need pyqtgraph.
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAPS = "Latent maps (Disentangle)"
@@ -58,29 +57,64 @@ def show(path: Path | None = None) -> None:
     napari.run()
 
 
-class Docked(QWidget):
-    """What is around a panel in a dock. When napari takes it out of its dock, it is thrown away with all it holds.
+class Room(QWidget):
+    """The place of a panel, which is built when its turn comes, or at once for who asks for it.
 
     Parameters
     ----------
     bench : Workbench
-    panel : QWidget
-        With a method ``dispose``.
+    build : callable
+        Returns the panel: a QWidget with a method ``dispose``.
     scrolls : bool
         Whether to scroll it where the window is too low.
     """
 
-    def __init__(self, bench: Workbench, panel: Any, *, scrolls: bool = True) -> None:
+    def __init__(self, bench: Workbench, build: Callable[[], Any], *, scrolls: bool = True) -> None:
         super().__init__()
-        self.bench, self.panel = bench, panel
-        self.setObjectName(type(panel).__name__)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        inside = _page(panel) if scrolls else panel
-        # Or napari pushes it to the top of its dock and leaves the rest empty.
-        inside.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        layout.addWidget(inside)
+        self.bench = bench
+        self._build, self._scrolls = build, scrolls
+        self._panel: Any = None
+        self._left = False
+        self._inside = QVBoxLayout(self)
+        self._inside.setContentsMargins(0, 0, 0, 0)
+
+    @property
+    def panel(self) -> Any:
+        """The panel."""
+        if self._panel is None:
+            self._panel = self._build()
+            inside = _page(self._panel) if self._scrolls else self._panel
+            # Or napari pushes it to the top of its dock and leaves the rest empty.
+            inside.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+            self._inside.addWidget(inside)
+        return self._panel
+
+    def furnish(self) -> None:
+        """Build the panel, unless it is there, or nobody will see it any more."""
+        if not self._left and not self.bench.closed:
+            _ = self.panel
+
+    def dispose(self) -> None:
+        """Let go of everything."""
+        self._left = True
+        self.bench.turns.drop(self)
+        if self._panel is not None:
+            self._panel.dispose()
+
+
+class Docked(Room):
+    """A room of its own in a dock. When napari takes it out of its dock, it is thrown away with all it holds."""
+
+    def __init__(
+        self, bench: Workbench, build: Callable[[], Any], *, scrolls: bool = True, later: bool = False
+    ) -> None:
+        super().__init__(bench, build, scrolls=scrolls)
+        self.setObjectName(type(self).__name__)
         self._in_dock = False
+        if later:
+            bench.turns.add(self, self.furnish)
+        else:
+            self.furnish()
 
     def event(self, a0: QEvent) -> bool:
         """See when it leaves its dock."""
@@ -98,7 +132,7 @@ class Docked(QWidget):
 
     def dispose(self) -> None:
         """Let go of everything; the widget is gone when the event loop comes round."""
-        self.panel.dispose()
+        super().dispose()
         self.deleteLater()
 
 
@@ -106,75 +140,103 @@ class Particles(Docked):
     """Open particles and look at them."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        from napari_disentangle.gui.particles_panel import ParticlesPanel
-
         bench = workbench_of(napari_viewer)
-        super().__init__(bench, ParticlesPanel(bench, lambda: bench.training.train("quick", [])))
+        super().__init__(bench, lambda: _particles(bench, lambda: bench.training.train("quick", [])))
 
 
 class Training(Docked):
     """Train a model and watch it."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        from napari_disentangle.gui.training_panel import TrainingPanel
-
         bench = workbench_of(napari_viewer)
-        super().__init__(bench, TrainingPanel(bench))
+        super().__init__(bench, lambda: _training(bench))
 
 
 class LatentMaps(Docked):
     """Look at the latent maps, and select particles."""
 
-    def __init__(self, napari_viewer: Any) -> None:
-        from napari_disentangle.gui.maps_panel import MapsPanel
-
+    def __init__(self, napari_viewer: Any, *, later: bool = False) -> None:
         bench = workbench_of(napari_viewer)
-        super().__init__(bench, MapsPanel(bench), scrolls=False)
+        super().__init__(bench, lambda: _maps(bench), scrolls=False, later=later)
 
 
 class Averages(Docked):
     """Average the selection, compare it with the model, and export it."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        from napari_disentangle.gui.averages_panel import AveragesPanel
-
         bench = workbench_of(napari_viewer)
-        super().__init__(bench, AveragesPanel(bench))
+        super().__init__(bench, lambda: _averages(bench))
 
 
 class AllPanels(Docked):
-    """Particles, training and averages as tabs of one dock, and the maps in another, below the canvas."""
+    """Particles, training and averages as tabs of one dock, and the maps in another, below the canvas.
+
+    Particles are there at once. The maps, training and averages come in turns of the event loop that follow, so that
+    the window is never kept for as long as all of them take.
+    """
 
     def __init__(self, napari_viewer: Any) -> None:
         bench = workbench_of(napari_viewer)
-        super().__init__(bench, _Tabs(bench), scrolls=False)
+        super().__init__(bench, lambda: _Tabs(bench), scrolls=False)
         window = bench.viewer.window
         if not any(isinstance(widget, LatentMaps) for widget in window.dock_widgets.values()):
-            dock = window.add_dock_widget(LatentMaps(bench.viewer), name=MAPS, area="bottom")
+            dock = window.add_dock_widget(LatentMaps(bench.viewer, later=True), name=MAPS, area="bottom")
             dock.parent().resizeDocks([dock], [MAPS_HEIGHT], Qt.Orientation.Vertical)
+        self.panel.furnish_later()
+
+
+# Panels are imported by who builds them: not all docks need pyqtgraph.
+
+
+def _particles(bench: Workbench, quick_look: Callable[[], None]) -> QWidget:
+    from napari_disentangle.gui.particles_panel import ParticlesPanel
+
+    return ParticlesPanel(bench, quick_look)
+
+
+def _training(bench: Workbench) -> QWidget:
+    from napari_disentangle.gui.training_panel import TrainingPanel
+
+    return TrainingPanel(bench)
+
+
+def _averages(bench: Workbench) -> QWidget:
+    from napari_disentangle.gui.averages_panel import AveragesPanel
+
+    return AveragesPanel(bench)
+
+
+def _maps(bench: Workbench) -> QWidget:
+    from napari_disentangle.gui.maps_panel import MapsPanel
+
+    return MapsPanel(bench)
 
 
 class _Tabs(QWidget):
     """Tabs of the three rooms, the choice of the run, and a line on what is being computed."""
 
     def __init__(self, bench: Workbench) -> None:
-        from napari_disentangle.gui.averages_panel import AveragesPanel
-        from napari_disentangle.gui.particles_panel import ParticlesPanel
-        from napari_disentangle.gui.training_panel import TrainingPanel
-
         super().__init__()
         self._bench = bench
         self._busy, self._trained = ("", 0.0), -1.0
-        self.particles = ParticlesPanel(bench, self._quick_look)
-        self.training = TrainingPanel(bench)
-        self.averages = AveragesPanel(bench)
+        self._rooms = (
+            Room(bench, lambda: _particles(bench, self._quick_look)),
+            Room(bench, lambda: _training(bench)),
+            Room(bench, lambda: _averages(bench)),
+        )
+        self._rooms[0].furnish()
         self.tabs = QTabWidget()
-        for panel, title, about in (
-            (self.particles, "1 Particles", "Open particles and look at them"),
-            (self.training, "2 Training", "Train a model and watch it"),
-            (self.averages, "3 Averages", "Average the selection, compare it with the model, export it"),
+        for room, title, about in zip(
+            self._rooms,
+            ("1 Particles", "2 Training", "3 Averages"),
+            (
+                "Open particles and look at them",
+                "Train a model and watch it",
+                "Average the selection, compare it with the model, export it",
+            ),
+            strict=True,
         ):
-            self.tabs.addTab(_page(panel), title)
+            self.tabs.addTab(room, title)
             self.tabs.setTabToolTip(self.tabs.count() - 1, about)
         self.run = QComboBox()
         self.run.setToolTip("The run that is shown, and others beside it")
@@ -200,6 +262,26 @@ class _Tabs(QWidget):
         self.run.activated.connect(self._open_run)
         self._list_runs()
         self._show_busy("", 0.0)
+
+    @property
+    def particles(self) -> Any:
+        """The `ParticlesPanel`."""
+        return self._rooms[0].panel
+
+    @property
+    def training(self) -> Any:
+        """The `TrainingPanel`."""
+        return self._rooms[1].panel
+
+    @property
+    def averages(self) -> Any:
+        """The `AveragesPanel`."""
+        return self._rooms[2].panel
+
+    def furnish_later(self) -> None:
+        """Build the other rooms, one in each turn of the event loop."""
+        for room in self._rooms:
+            self._bench.turns.add(room, room.furnish)
 
     def _quick_look(self) -> None:
         self.tabs.setCurrentIndex(1)
@@ -247,8 +329,8 @@ class _Tabs(QWidget):
     def dispose(self) -> None:
         """Listen no more, in any of the rooms."""
         self._links.drop()
-        for panel in (self.particles, self.training, self.averages):
-            panel.dispose()
+        for room in self._rooms:
+            room.dispose()
 
 
 def _page(panel: QWidget) -> QWidget:

@@ -19,7 +19,9 @@ from napari_disentangle.gui.opening import Opening
 from napari_disentangle.gui.results import Results
 from napari_disentangle.gui.trainer import Trainer
 from napari_disentangle.gui.training_flow import TrainingFlow
+from napari_disentangle.gui.turns import Turns
 from napari_disentangle.gui.worker import in_thread, sentence
+from napari_disentangle.models import model_info
 from napari_disentangle.session import Session, read_run
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Workbench(QObject):
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = ref(viewer)  # the viewer keeps this object, which must not keep it in turn
+        self.turns = Turns(self)
         self.session = Session()
         self.helper = Helper(self)
         self.trainer = Trainer(self)
@@ -59,6 +62,9 @@ class Workbench(QObject):
         self.folder: Path | None = None
         """Where boxes and runs are put."""
         self.device_words = ""
+        self.problems: dict[str, str] = {}
+        """What `problem` said last in each room, for a panel that is built later."""
+        self.problem.connect(self._keep_problem)
         self.closed = False
         self._scratch = TemporaryDirectory(prefix="disentangle-")
         self._refreshing = False
@@ -69,6 +75,9 @@ class Workbench(QObject):
         self.training = TrainingFlow(self)
         self.closing = Closing(self)
         self.helper.ask("warm", {}, done=self._warmed, failed=self.failing("training"))
+
+    def _keep_problem(self, room: str, words: str) -> None:
+        self.problems[room] = words
 
     def _warmed(self, found: dict[str, Any]) -> None:
         self.device_words = found["words"]
@@ -85,6 +94,23 @@ class Workbench(QObject):
     def scratch(self) -> Path:
         """A folder for what need not last."""
         return Path(self._scratch.name)
+
+    @property
+    def no_decoder(self) -> str:
+        """Why no volume of the model can be shown, a sentence; empty where the model of the run has a decoder."""
+        run = self.session.run
+        info = None if run is None else model_info(run.recipe.model.name)
+        if info is None or info.decodes:
+            return ""
+        return f"{info.title} has no decoder: there is no volume of the model to show."
+
+    @property
+    def no_transformation(self) -> str:
+        """Why particles have no transformation to map, a sentence; empty where they have, or may get one."""
+        run, codes = self.session.run, self.session.codes
+        if run is None or codes is None or codes.transform.shape[1]:
+            return ""
+        return f"{model_info(run.recipe.model.name).title} has one code for all: there is no transformation to map."
 
     def ask(self, task: str, given: dict[str, Any], then: Callable[[Any], None], *, room: str, words: str) -> None:
         """Have the helper do a task of `tasks`, saying so in `words`; what goes wrong is told in `room`.
@@ -166,6 +192,7 @@ class Workbench(QObject):
         if self.closed:
             return
         self.closed = True
+        self.turns.drop()
         self.trainer.end()
         self.activity.close()
         self.helper.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -113,8 +114,10 @@ def yield_to_window(pid: int) -> None:
     with suppress(psutil.Error):  # it has gone already, of which others tell
         psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
     if sys.platform == "linux":
-        with suppress(OSError):  # where desktops weigh sessions first, that of a process in its own counts
-            Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
+        # Where desktops weigh sessions first, that of a process in its own counts; never lower the window's session.
+        with suppress(OSError):
+            if os.getsid(pid) != os.getsid(0):
+                Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
 
 
 def sentence(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io.csv_list import read_csv
 from napari_disentangle.io.describe import Description, describe
 from napari_disentangle.io.extracted import RECORD, is_extracted, read_extracted
+from napari_disentangle.io.npz import read_images
 from napari_disentangle.io.placement import Where
 from napari_disentangle.io.relion import from_table, read_relion
 from napari_disentangle.io.stacks import MRC_SUFFIXES, read_stack
@@ -39,8 +40,8 @@ def read_particles(
     Parameters
     ----------
     path : Path
-        A STAR list of boxes or of positions, an optimisation set, a stack of boxes (.mrcs, .mrc), a list of positions
-        (.csv), or a folder that `extract` wrote.
+        A STAR list of boxes or of positions, an optimisation set, a stack of boxes (.mrcs, .mrc), images (.npz), a list
+        of positions (.csv), or a folder that `extract` wrote.
     tomograms : Path, optional
         The `tomograms.star` that a list of positions belongs to.
     tomogram : Path, optional
@@ -73,11 +74,13 @@ def read_particles(
         particles = read_relion(path, where)
     elif path.suffix.lower() == ".csv":
         particles = from_table(read_csv(path), path, replace(where, in_voxels=True))
+    elif path.suffix.lower() == ".npz":
+        particles = read_images(path, voxel_size)
     elif path.suffix.lower() in MRC_SUFFIXES:
         particles = read_stack(path, voxel_size)
     else:
         raise InputError(
-            f'{path} ends in "{path.suffix}", which is not a particle list that can be read; give a .star, .csv or .mrcs file, or a '
+            f'{path} ends in "{path.suffix}", which is not a particle list that can be read; give a .star, .csv, .mrcs or .npz file, or a '
             "folder that extract wrote."
         )
     return _say_unknown_tilts(particles) if tilt_range is None else _with_tilt_range(particles, tilt_range)
@@ -89,7 +92,7 @@ def require_boxes(particles: ParticleSet) -> Volumes:
     Raises
     ------
     InputError
-        There are none yet, or nothing says their voxel size.
+        There are none yet, or nothing says the voxel size of volumes; images may do without.
     """
     if particles.volumes is None:
         raise InputError(
@@ -97,7 +100,7 @@ def require_boxes(particles: ParticleSet) -> Volumes:
             or f"{particles.path} lists positions in tomograms, not boxes; cut them out first, with napari-disentangle "
             f"extract {particles.path} OUT --box N, and go on with OUT."
         )
-    if particles.voxel_size is None:
+    if particles.voxel_size is None and len(particles.volumes.shape) == 4 and particles.volumes.shape[-1] != 3:
         raise InputError(f"Neither {particles.path} nor its boxes say their voxel size; give --voxel-size in Angstrom.")
     return particles.volumes
 
@@ -115,7 +118,8 @@ def _check_numbers(voxel_size: float | None, tilt_range: tuple[float, float] | N
 
 def _say_unknown_tilts(particles: ParticleSet) -> ParticleSet:
     """Add a note where a wedge may be missing that nothing tells of; 2D images have none."""
-    if particles.volumes is not None and len(particles.volumes.shape) == 3:
+    shape = () if particles.volumes is None else particles.volumes.shape
+    if len(shape) == 3 or shape[-1:] == (3,):
         return particles
     used = [] if particles.tomogram is None else [particles.tomograms[k] for k in np.unique(particles.tomogram)]
     unknown = [t.name for t in used if t.tilt_range is None]

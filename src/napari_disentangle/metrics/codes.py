@@ -175,24 +175,25 @@ def cluster_agreement(codes: ArrayLike, labels: ArrayLike, *, seed: int = SEED) 
     return score_by(adjusted_rand_score), score_by(normalized_mutual_info_score)
 
 
-def informativeness(error: float, permuted: float) -> Score:
-    """Return by how much of itself the reconstruction error rises when a code is permuted between particles.
+def informativeness(explained: float, permuted: float) -> Score:
+    """Return which part of the variance that a reconstruction explains is lost when a code is permuted.
 
     Parameters
     ----------
-    error : float
-        Mean reconstruction error with every particle's own code.
+    explained : float
+        Variance of the particles less the reconstruction's mean squared error, with every particle's own code.
     permuted : float
-        The same with the code of another particle.
+        The same with the code of another particle; negative where that is worse than the particles' mean.
 
     Returns
     -------
     Score
-        ``permuted / error - 1``; 0 for a code that the decoder ignores, which passes every test for a low D.
+        ``1 - permuted / explained``; 0 for a code that the decoder ignores, which passes every test for a low D, and
+        more than 1 where another particle's code is worse than none.
     """
-    if not error > 0 or not np.isfinite(permuted):
-        return Score(reason="the reconstruction error is zero or not finite")
-    return Score(value=permuted / error - 1, chance=0.0, expected=0.0)
+    if not explained > 0 or not np.isfinite(permuted):
+        return Score(reason="the reconstruction explains nothing")
+    return Score(value=1 - permuted / explained, chance=0.0, expected=0.0)
 
 
 def unfit(labels: Labels) -> str | None:

@@ -86,7 +86,7 @@ class Evaluation(BaseModel):
     invariants: Annotated[CodeScores | None, Field(description="The baseline, which trains nothing.")] = None
     pose: Annotated[tuple[PoseScores, ...], Field(description="Per identity; junk has no pose.")] = ()
     informativeness: Annotated[
-        dict[str, Score], Field(description="Rise of the reconstruction error when a code is permuted, as a fraction.")
+        dict[str, Score], Field(description="Part of the explained variance that is lost when a code is permuted.")
     ] = {}
     notes: tuple[str, ...] = ()
 
@@ -120,7 +120,8 @@ def evaluate_codes(
         Means, as all codes.
     transform : (n, t) or None
     pose : Pose, optional
-        The model's own; it then stands for the transformation code, as its rotation matrix (9 numbers) and shift (3).
+        The model's own; without a transformation code it stands for it, as its rotation matrix (9 numbers) and
+        shift (3).
     truth : Truth
         From `read_truth`.
     voxel_size : float or None
@@ -148,10 +149,12 @@ def evaluate_codes(
         names = ", ".join(np.unique(truth.identity).tolist())
         raise InputError(f'{truth.path} has no identity "{unknown[0]}" to give a symmetry to; it has {names}.')
     codes = _matrix(content, len(ids), "content code")[rows]
-    if pose is not None:
+    if transform is not None:
+        moved = transform
+    elif pose is not None:
         moved = np.concatenate([pose.rotations.reshape(-1, 9), pose.offsets], axis=1)
     else:
-        moved = np.empty((len(ids), 0)) if transform is None else transform
+        moved = np.empty((len(ids), 0))
     moves = _matrix(moved, len(ids), "transformation code")[rows]
     names, counts = np.unique(identity, return_counts=True)
     baseline = None if invariants is None else _matrix(invariants, len(ids), "invariants")[rows]
@@ -275,7 +278,7 @@ def _code_lines(evaluation: Evaluation) -> list[str]:
     for name, score in evaluation.informativeness.items():
         middle = f"  {'-':>10}" if baseline else ""
         start = f"{'I(' + name[:7] + ')':10}  {score!s:>7}{middle}  {_signed(score.chance):>7}"
-        lines.append(f"{start}  rise of the error when the code is permuted")
+        lines.append(f"{start}  explained variance lost when the code is permuted")
     dimensions = f"{model.content} content and {model.transform} transformation dimensions"
     return [*lines, f"{dimensions}" + (f"; {baseline.content} invariants." if baseline else "."), *reasons]
 

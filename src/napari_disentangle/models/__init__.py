@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
 
 from napari_disentangle.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.base import Spec
+    from napari_disentangle.models.module import DisentanglingModel
 
 
 @dataclass(frozen=True)
@@ -19,22 +21,180 @@ class ModelInfo:
     title: str
     summary: str
     citation: str
+    kind: Literal["generative", "contrastive", "linear"]
+    """Trained by steps with a decoder, by steps without one, or solved at once."""
     dimensions: tuple[int, ...]
-    pose_modes: tuple[str, ...]
+    """2 for images, 3 for volumes."""
     decodes: bool
+    pose_modes: tuple[str, ...] = ()
+    """Of volumes; none for a model without poses."""
+    two_codes: bool = True
+    """Whether it has a transformation code beside the content code."""
+    uses_invariants: bool = False
+    """Whether the content code may start from the invariants."""
+    first: bool = False
+    """One of the two papers' own, which stand first in menus."""
 
 
-MODELS: dict[str, ModelInfo] = {
-    "harmony": ModelInfo(
+_ALL = (
+    ModelInfo(
         name="harmony",
         title="Harmony",
         summary="Content code, explicit pose and a decoded volume; for kinds of molecules at every orientation.",
         citation="Uddin, Howe, Zeng and Xu, CVPR 2022",
-        dimensions=(3,),
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
         pose_modes=("free", "local", "fixed", "prior"),
+        uses_invariants=True,
+        first=True,
+    ),
+    ModelInfo(
+        name="dualcontrast",
+        title="DualContrast",
+        summary="Content code and transformation code, shaped by pairs; for conformations within kinds of molecules.",
+        citation="Uddin and Xu, 2024",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+        pose_modes=("free", "local", "fixed", "prior"),
+        uses_invariants=True,
+        first=True,
+    ),
+    ModelInfo(
+        name="vae-two-spaces",
+        title="VAE with two latent spaces",
+        summary="A variational autoencoder with two codes and nothing that tells them apart; what others must beat.",
+        citation="Kingma and Welling, ICLR 2014, with two codes as in Uddin and Xu, 2024",
+        kind="generative",
+        dimensions=(2, 3),
         decodes=True,
     ),
+    ModelInfo(
+        name="vae",
+        title="VAE",
+        summary="A variational autoencoder with one code for everything.",
+        citation="Kingma and Welling, ICLR 2014",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+        two_codes=False,
+    ),
+    ModelInfo(
+        name="beta-vae",
+        title="beta-VAE",
+        summary="A VAE whose stronger prior pushes the dimensions of its one code apart.",
+        citation="Higgins et al., ICLR 2017",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+        two_codes=False,
+    ),
+    ModelInfo(
+        name="beta-tcvae",
+        title="beta-TCVAE",
+        summary="A VAE that penalises what the dimensions of its one code share.",
+        citation="Chen, Li, Grosse and Duvenaud, NeurIPS 2018",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+        two_codes=False,
+    ),
+    ModelInfo(
+        name="spatial-vae",
+        title="SpatialVAE",
+        summary="A VAE whose decoder is a function of turned and shifted coordinates.",
+        citation="Bepler, Zhong, Kelley, Brignole and Berger, NeurIPS 2019",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+        pose_modes=("free",),
+    ),
+    ModelInfo(
+        name="vitae",
+        title="VITAE",
+        summary="A VAE of how an image is warped and of what it shows before that.",
+        citation="Detlefsen and Hauberg, NeurIPS 2019",
+        kind="generative",
+        dimensions=(2,),
+        decodes=True,
+    ),
+    ModelInfo(
+        name="deforming-autoencoder",
+        title="Deforming Autoencoder",
+        summary="An autoencoder of a texture in a template and of the deformation that brings it into place.",
+        citation="Shu et al., ECCV 2018",
+        kind="generative",
+        dimensions=(2,),
+        decodes=True,
+    ),
+    ModelInfo(
+        name="simclr",
+        title="SimCLR, discriminative",
+        summary="Content that is alike in turned copies, and a second code that tells the turn; nothing is decoded.",
+        citation="Chen, Kornblith, Norouzi and Hinton, ICML 2020",
+        kind="contrastive",
+        dimensions=(2, 3),
+        decodes=False,
+    ),
+    ModelInfo(
+        name="simclr-generative",
+        title="SimCLR, generative",
+        summary="SimCLR's two codes, with a decoder that has to redraw the particle from them.",
+        citation="Chen, Kornblith, Norouzi and Hinton, ICML 2020",
+        kind="generative",
+        dimensions=(2, 3),
+        decodes=True,
+    ),
+    ModelInfo(
+        name="pca",
+        title="PCA",
+        summary="Principal components of the voxels.",
+        citation="Pearson, 1901",
+        kind="linear",
+        dimensions=(2, 3),
+        decodes=True,
+        two_codes=False,
+    ),
+    ModelInfo(
+        name="fastica",
+        title="FastICA",
+        summary="Independent components of the voxels.",
+        citation="Hyvärinen, IEEE Transactions on Neural Networks 1999",
+        kind="linear",
+        dimensions=(2, 3),
+        decodes=True,
+        two_codes=False,
+    ),
+    ModelInfo(
+        name="invariants",
+        title="Invariants",
+        summary="The power of each particle in Fourier shells, unchanged by turns and shifts: the baseline without training.",
+        citation="Classical",
+        kind="linear",
+        dimensions=(2, 3),
+        decodes=False,
+        two_codes=False,
+    ),
+)
+MODELS: dict[str, ModelInfo] = {info.name: info for info in _ALL}
+_CLASSES = {
+    "harmony": "harmony:Harmony",
+    "dualcontrast": "dualcontrast:DualContrast",
+    "vae-two-spaces": "vae:TwoSpaceVAE",
+    "vae": "vae:VAE",
+    "beta-vae": "vae:BetaVAE",
+    "beta-tcvae": "vae:BetaTCVAE",
+    "spatial-vae": "spatial_vae:SpatialVAE",
+    "vitae": "vitae:VITAE",
+    "deforming-autoencoder": "deforming:DeformingAutoencoder",
+    "simclr": "simclr:SimCLR",
+    "simclr-generative": "simclr:GenerativeSimCLR",
+    "pca": "linear:PCA",
+    "fastica": "linear:FastICA",
+    "invariants": "linear:Invariants",
 }
+"""Where each model is written: module and class."""
 
 
 def model_info(name: str) -> ModelInfo:
@@ -44,9 +204,8 @@ def model_info(name: str) -> ModelInfo:
     return MODELS[name]
 
 
-def build_model(name: str, **settings: object) -> Harmony:
+def build_model(name: str, spec: Spec) -> DisentanglingModel:
     """Return an untrained model of the registry, its weights drawn from torch's global generator."""
     model_info(name)
-    from napari_disentangle.models.harmony import Harmony
-
-    return Harmony(**settings)  # pyright: ignore[reportArgumentType]
+    module, _, found = _CLASSES[name].partition(":")
+    return getattr(import_module(f"napari_disentangle.models.{module}"), found)(spec)

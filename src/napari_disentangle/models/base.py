@@ -1,18 +1,78 @@
-"""What every model is: the batch it takes, the losses and codes it returns, the protocol it obeys."""
+"""What every model is: what it is built from, the batch it takes, the losses and codes it returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_disentangle.particles import Pose
+
+PoseMode = Literal["free", "local", "fixed", "prior"]
+Pairs = Literal["both", "positive", "negative", "none"]
+Move = Literal["rotation", "translation", "scale", "contrast"]
+Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Sizes and settings that any model is built from; each model heeds those that mean something to it."""
+
+    dims: Literal[2, 3]
+    """Of the particles: images or volumes."""
+    box: int
+    """Voxels per edge of the particles as they were read."""
+    coarse: int
+    fine: int
+    """Voxels per edge of the two stages; the same for images."""
+    channels: int = 1
+    """1 for grey, 3 for RGB images."""
+    sphere: float = 0.0
+    """Radius of the soft sphere as a fraction of the box's edge; 0 for none."""
+    features: int = 0
+    """Invariants per particle that the model is shown; 0 for a model that sees voxels only."""
+    content: int = 4
+    transform: int = 4
+    """Dimensions of the codes; an explicit transformation has its own number."""
+    weight: float = 1.0
+    """Of the distances between voxels against all other terms (Harmony's gamma)."""
+    summed: bool = False
+    """Distances sum over voxels, as in Harmony's paper; otherwise they are means over voxels."""
+    pose_mode: PoseMode = "free"
+    max_shift: float = 0.1
+    """Along each axis, as a fraction of the box's edge."""
+    cone: float = 30.0
+    """Largest angle from the imported rotation, in degrees."""
+    moves: tuple[Move, ...] | None = None
+    """What an explicit transformation may do; None for all that the particles allow."""
+    kl: float | None = None
+    """Weight of the Kullback-Leibler terms; None for the model's own."""
+    cross_contrast: bool = True
+    """Harmony compares a particle with its moved copy."""
+    content_pairs: Pairs = "both"
+    transform_pairs: Pairs = "both"
+    """Which pairs shape the two codes (DualContrast)."""
+    augmentation: Augmentation = "rotation"
+    """What makes the copy of a particle that shares its content."""
+    turn: float = 180.0
+    """Largest angle that an image's copy is turned by, in degrees; volumes are turned by any."""
+    exchange: bool = True
+    """DualContrast redraws a particle from the content of its copy, or of a partner, and never from its own."""
+    independence: float = 1.0
+    """Weight of what DualContrast's two codes know of each other."""
+    warp: Literal["affine", "diffeomorphic"] = "diffeomorphic"
+    """What VITAE bends its images by."""
+    decoder: Literal["standard", "dense"] = "standard"
+    """"dense" for the published DualContrast's, whose last layer has 5000 n^3 weights."""
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """Return the shape of one particle at `size` voxels per edge: (n, n, n), (n, n) or (3, n, n)."""
+        grid = (size,) * self.dims
+        return grid if self.channels == 1 else (self.channels, *grid)
 
 
 @dataclass(frozen=True)
@@ -20,7 +80,7 @@ class Batch:
     """Particles as a model sees them, on its device."""
 
     volumes: Tensor
-    """(b, n, n, n), standardised, n the size of the present stage."""
+    """(b, n, n, n), standardised, n the size of the present stage; (b, n, n) for images, (b, 3, n, n) in colour."""
     invariants: Tensor
     """(b, m) log shell powers, see `inputs`."""
     rotations: Tensor
@@ -31,6 +91,8 @@ class Batch:
     """(b, 2) lowest and highest tilt in degrees; None where no wedge is known."""
     frames: Tensor | None = None
     """(b, 3, 3) rotation from the box to its tomogram; None for the identity."""
+    families: Tensor | None = None
+    """(b,) number of the canonical frame that a search of poses has put each particle in; None before one."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +109,15 @@ class Losses:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder says of a batch."""
+    """What an encoder says of a batch: means of codes, never samples."""
 
     content: Tensor
-    """(b, c) means."""
-    content_logvar: Tensor
-    """(b, c) log-variances."""
-    rotations: Tensor
-    """(b, 3, 3)."""
-    shifts: Tensor
+    """(b, c)."""
+    transform: Tensor
+    """(b, t); t is 0 for a model with one code."""
+    rotations: Tensor | None = None
+    """(b, 3, 3); None for a model without poses."""
+    shifts: Tensor | None = None
     """(b, 3) as a fraction of the box's edge, xyz."""
 
 
@@ -73,26 +135,3 @@ class Codes:
     epoch: int
     fingerprint: str
     """SHA-256 of the weights that made them."""
-
-
-class DisentanglingModel(Protocol):
-    """A torch module that separates content from transformation.
-
-    ``forward`` returns the losses, so that wrappers which only see ``forward`` work.
-    """
-
-    def __call__(self, batch: Batch, generator: object) -> Losses:
-        """Return the losses of a batch; `generator` makes every random number."""
-        ...
-
-    def encode(self, batch: Batch) -> Encoding:
-        """Return codes of a batch; no gradients, no randomness."""
-        ...
-
-    def decode(self, content: Tensor, size: int) -> Tensor:
-        """Return (b, size, size, size) volumes in the canonical pose, in standardised units."""
-        ...
-
-    def parameters(self) -> Iterator[Tensor]:
-        """Return the weights, as torch's modules do."""
-        ...

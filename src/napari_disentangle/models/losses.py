@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -93,3 +94,55 @@ def apply_wedge(volumes: Tensor, region: Tensor) -> Tensor:
     """Return volumes (b, n, n, n) without the coefficients outside `region` (b, n, n, n // 2 + 1)."""
     spectrum = torch.fft.rfftn(volumes, dim=(1, 2, 3)) * region
     return torch.fft.irfftn(spectrum, s=volumes.shape[1:], dim=(1, 2, 3))
+
+
+def kl_to_prior(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Return KL( N(mean, exp logvar) || N(0, I) ), mean over dimensions and batch.
+
+    Kingma and Welling 2014, appendix B. Shapes (b, d).
+    """
+    return 0.5 * (mean.square() + logvar.exp() - logvar - 1).mean()
+
+
+def information_of_codes(sample: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mutual information of a code with its particle, and the total correlation of its dimensions, in nats.
+
+    With q(z) the mixture of all particles' posteriors: ``E log q(z|n) - log q(z)`` and ``E log q(z) - sum log q(z_d)``,
+    each density estimated from the batch (Chen et al. 2018, equation S4). Their factor 1 / N, of N particles in the
+    set, moves both by a constant that no gradient sees, and away from 0 for independent dimensions: it is left out.
+    Posteriors so narrow that none overlap in the batch give log b and (d - 1) log b whatever the code.
+
+    Parameters
+    ----------
+    sample, mean, logvar : (b, d)
+        Each row of `sample` drawn from N(mean, exp logvar) of its particle.
+
+    Returns
+    -------
+    mutual_information, total_correlation : scalars
+    """
+    squares = (sample[:, None] - mean).square() / logvar.exp()
+    density = -0.5 * (squares + logvar + math.log(2 * math.pi))  # (sample, posterior, dimension)
+    own = density.diagonal().sum()
+    mixed = torch.logsumexp(density.sum(-1), 1).sum()
+    apart = torch.logsumexp(density, 1).sum()
+    b, d = sample.shape
+    return (own - mixed) / b + math.log(b), (mixed - apart) / b + (d - 1) * math.log(b)
+
+
+def dependence(a: Tensor, b: Tensor) -> Tensor:
+    """Return how much two codes of the same particles (n, d) and (n, e) know of each other, from 0 to 1.
+
+    Centred kernel alignment (Gretton et al. 2005, the Hilbert-Schmidt independence criterion; Cortes et al. 2012, its
+    normalisation) with Gaussian kernels as wide as the mean distance.
+    """
+    if len(a) < 4:
+        return a.new_zeros(())
+    one, two = _centred_kernel(a), _centred_kernel(b)
+    return (one * two).sum() / (one.norm() * two.norm()).clamp_min(1e-8)
+
+
+def _centred_kernel(codes: Tensor) -> Tensor:
+    squares = (codes[:, None] - codes[None]).square().sum(-1)
+    kernel = torch.exp(-squares / (squares.mean().detach() + 1e-8))
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()

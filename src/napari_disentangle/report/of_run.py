@@ -126,11 +126,14 @@ def _averages(run: Run, names: list[str]) -> list[Section]:
         if not (folder / "average.json").is_file():
             continue
         stored = read_average(folder)
-        pictures = figures.average({"average": stored.volume, "decoded": stored.decoded}, stored.frequency, stored.fsc)
+        volumes = {"average": stored.volume} | ({} if stored.decoded is None else {"decoded": stored.decoded})
+        pictures = figures.average(volumes, stored.frequency, stored.fsc)
         caption = (
             f"{stored.record.count} particles; {stored.record.resolution_in_words()}. The FSC tells how well the average can be "
-            "repeated, not that it is right. Decoded: the model's own idea of this group, turned onto the average."
+            "repeated, not that it is right."
         )
+        if stored.decoded is not None:
+            caption += " Decoded: the model's own idea of this group, turned onto the average."
         stale = stored.record.fingerprint != run.fingerprint()
         section = Section(f"Average of {name}" + (" (of an earlier training)" if stale else ""))
         sections.append(section.picture(pictures, caption))

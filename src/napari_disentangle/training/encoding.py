@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.models import build_model
+from napari_disentangle.models import build_model, model_info
 from napari_disentangle.run.checkpoint import fingerprint, load_weights
-from napari_disentangle.training.inputs import Geometry, Inputs, geometry_of, read_inputs
+from napari_disentangle.training.inputs import Geometry, Inputs, geometry_of, read_inputs, with_poses
 from napari_disentangle.training.posing import FoundPoses, poses_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
 
-    from napari_disentangle.models.base import Codes
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.base import Codes, Encoding
+    from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.particles import ParticleSet, Pose
     from napari_disentangle.recipe import Recipe
     from napari_disentangle.run import Run
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 
-def model_for(recipe: Recipe, geometry: Geometry, features: int, particles: int) -> Harmony:
+def model_for(recipe: Recipe, geometry: Geometry, features: int, particles: int) -> DisentanglingModel:
     """Return an untrained model of a recipe.
 
     Parameters
@@ -39,23 +39,42 @@ def model_for(recipe: Recipe, geometry: Geometry, features: int, particles: int)
     particles : int
         In the set, for the default weight of the distances: particles / batch size.
     """
-    training = recipe.training
-    return build_model(
-        recipe.model.name,
-        dims=recipe.model.content_dims,
+    from napari_disentangle.models.base import Spec
+
+    training, settings = recipe.training, recipe.model
+    asked = settings.invariants and model_info(settings.name).uses_invariants and geometry.dims == 3
+    shown = asked or settings.name == "invariants"
+    spec = Spec(
+        dims=geometry.dims,
+        box=geometry.box,
         coarse=geometry.coarse,
         fine=geometry.fine,
-        sphere=geometry.sphere if recipe.model.soft_sphere else 0.0,
-        features=features if recipe.model.invariants else 0,
-        gamma=training.gamma or particles / min(training.batch_size, particles),
+        channels=geometry.channels,
+        sphere=geometry.sphere if settings.soft_sphere else 0.0,
+        features=features if shown else 0,
+        content=settings.content_dims,
+        transform=settings.transform_dims,
+        weight=training.gamma or particles / min(training.batch_size, particles),
         summed=training.distance == "sum",
-        mode=recipe.pose.mode,
+        pose_mode=recipe.pose.mode,
         max_shift=geometry.max_shift,
         cone=recipe.pose.cone,
+        moves=settings.moves,
+        kl=settings.kl,
+        cross_contrast=settings.cross_contrast,
+        content_pairs=settings.content_pairs,
+        transform_pairs=settings.transform_pairs,
+        augmentation=settings.augmentation,
+        turn=settings.turn,
+        exchange=settings.exchange,
+        independence=settings.independence,
+        warp=settings.warp,
+        decoder=settings.decoder,
     )
+    return build_model(settings.name, spec)
 
 
-def load_model(run: Run, *, device: str = "cpu") -> tuple[Harmony, Geometry, str]:
+def load_model(run: Run, *, device: str = "cpu") -> tuple[DisentanglingModel, Geometry, str]:
     """Return the trained model of a run, the sizes it works at and the fingerprint of its weights.
 
     Raises
@@ -74,29 +93,36 @@ def load_model(run: Run, *, device: str = "cpu") -> tuple[Harmony, Geometry, str
         features = stored.get_slice("feature_mean").get_shape()[0]
     model = model_for(run.recipe, geometry, features, len(particles))
     load_weights(checkpoint, model)
+    if run.poses_path.is_file():
+        model.keep_poses()
     return model.to(device).eval(), geometry, fingerprint(checkpoint)
 
 
-def codes_of(model: Harmony, inputs: Inputs, *, device: str, epoch: int, fingerprint: str) -> Codes:
+def codes_of(model: DisentanglingModel, inputs: Inputs, *, device: str, epoch: int, fingerprint: str) -> Codes:
     """Return the codes that a model gives to all particles of `inputs`."""
     from napari_disentangle.models.base import Codes
     from napari_disentangle.particles import Pose
 
     geometry = inputs.geometry
-    content, rotations, shifts = [], [], []
+    found: list[Encoding] = []
     for start in range(0, len(inputs), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(inputs)))
-        found = model.encode(inputs.batch(rows, geometry.coarse, device))
-        content.append(found.content.cpu().numpy())
-        rotations.append(found.rotations.cpu().numpy())
-        shifts.append(found.shifts.cpu().numpy())
-    rotation = np.concatenate(rotations).astype(np.float64)
-    shift = np.concatenate(shifts).astype(np.float64)
-    pose = Pose(rotation, shift * geometry.edge)
+        found.append(model.encode(inputs.batch(rows, model.seen_size, device)))
+
+    def joined(parts: list[Tensor]) -> NDArray[np.float32]:
+        return np.concatenate([part.cpu().numpy() for part in parts])
+
+    transform, pose = joined([one.transform for one in found]), None
+    rotations = [one.rotations for one in found if one.rotations is not None]
+    shifts = [one.shifts for one in found if one.shifts is not None]
+    if rotations and shifts:
+        pose = Pose(joined(rotations).astype(np.float64), joined(shifts).astype(np.float64) * geometry.edge)
+        if model.explicit:
+            transform = _as_code(pose, geometry)
     return Codes(
         ids=inputs.particles.ids,
-        content=np.concatenate(content),
-        transform=_as_code(pose, geometry),
+        content=joined([one.content for one in found]),
+        transform=transform,
         pose=pose,
         epoch=epoch,
         fingerprint=fingerprint,
@@ -105,7 +131,8 @@ def codes_of(model: Harmony, inputs: Inputs, *, device: str, epoch: int, fingerp
 
 def _as_code(pose: Pose, geometry: Geometry) -> NDArray[np.float32]:
     """Return (n, 12): the rotation matrix row by row, and the shift in voxels of the input."""
-    return np.concatenate([pose.rotations.reshape(-1, 9), pose.offsets / geometry.voxel_size], 1).astype(np.float32)
+    shifts = pose.offsets / geometry.edge * geometry.box
+    return np.concatenate([pose.rotations.reshape(-1, 9), shifts], 1).astype(np.float32)
 
 
 def encode_particles(
@@ -136,37 +163,56 @@ def encode_particles(
         run.particles(), own.content, FoundPoses.load(run.poses_path), particles, codes.content, geometry, run.recipe,
         device=device,
     )  # fmt: skip
-    return replace(codes, pose=pose, transform=_as_code(pose, geometry))
+    return codes_of(model, with_poses(inputs, pose), device=device, epoch=own.epoch, fingerprint=weights)
 
 
-def decode(run: Run, content: ArrayLike, *, device: str = "cpu") -> tuple[NDArray[np.float32], float]:
-    """Return the volumes of content codes: the model's idea of them, not data.
+def decode(
+    run: Run, content: ArrayLike, transform: ArrayLike | None = None, *, device: str = "cpu"
+) -> tuple[NDArray[np.float32], float]:
+    """Return the volumes of codes: the model's idea of them, not data.
 
     Parameters
     ----------
     run : Run
     content : (b, c)
+    transform : (b, t), optional
+        Of a model whose transformation is a code; without it, the zero that its codes are spread about. An explicit
+        transformation moves nothing here.
 
     Returns
     -------
     volumes : (b, n, n, n)
         In the model's canonical pose, in units of the background's standard deviation; 0 outside the soft sphere, where
-        nothing was learned.
+        nothing was learned. Of images (b, n, n) or (b, 3, n, n).
     voxel_size : float
-        In A.
+        In A; of images whose pixels have no size, in pixels of the input.
+
+    Raises
+    ------
+    InputError
+        Not trained yet, or a model that decodes nothing.
     """
     model, geometry, _ = load_model(run, device=device)
-    return decode_with(model, geometry, run.recipe, content, device=device)
+    return decode_with(model, geometry, run.recipe, content, transform, device=device)
 
 
 def decode_with(
-    model: Harmony, geometry: Geometry, recipe: Recipe, content: ArrayLike, *, device: str = "cpu"
-) -> tuple[NDArray[np.float32], float]:
-    """Return the volumes of content codes by a model that `load_model` gave; as `decode`."""
+    model: DisentanglingModel, geometry: Geometry, recipe: Recipe, content: ArrayLike,
+    transform: ArrayLike | None = None, *, device: str = "cpu",
+) -> tuple[NDArray[np.float32], float]:  # fmt: skip
+    """Return the volumes of codes by a model that `load_model` gave; as `decode`."""
     import torch
 
+    if not model_info(recipe.model.name).decodes:
+        raise InputError(
+            f"{model_info(recipe.model.name).title} has no decoder, so it has no volume of a code to show."
+        )
     size = geometry.fine if recipe.training.fine_epochs else geometry.coarse
+    codes = np.asarray(content, dtype=np.float32)
+    moves = np.zeros((len(codes), model.spec.transform)) if transform is None else transform
     with torch.no_grad():
-        volumes = model.decode(torch.as_tensor(np.asarray(content, dtype=np.float32)).to(device), size)
-        volumes = volumes * model.get_buffer(f"sphere_{size}")
+        content_code, transform_code = (
+            torch.as_tensor(np.asarray(x, dtype=np.float32)).to(device) for x in (codes, moves)
+        )
+        volumes = model.decode(content_code, transform_code, size) * model.sphere(size)
     return volumes.cpu().numpy(), geometry.edge / size

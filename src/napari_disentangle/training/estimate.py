@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.io import read_particles
+from napari_disentangle.models import model_info
 from napari_disentangle.particles import ArrayVolumes
 from napari_disentangle.preview import some_boxes
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.encoding import model_for
-from napari_disentangle.training.inputs import check_few, geometry_of, imported_pose, read_inputs
+from napari_disentangle.training.fit import searches_poses
+from napari_disentangle.training.inputs import (
+    check_few,
+    geometry_of,
+    imported_pose,
+    read_inputs,
+    with_imported_poses,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.particles import ParticleSet
     from napari_disentangle.training.inputs import Inputs
 
@@ -76,15 +84,14 @@ def estimate_training(
     """
     name, words = choose_device(device)
     settings = list(settings)
-    recipe = Recipe.preset(preset).with_settings(settings)
+    recipe = Recipe.chosen(preset, settings)
     everything = read_particles(particles, **(reading or {}))
     order = np.random.default_rng(seed).permutation(len(everything))
     some = None
     if everything.volumes is None:
         rows, boxes, voxel = some_boxes(everything, order, recipe.pose.diameter, max(recipe.training.batch_size, 8))
         some = replace(everything.subset(rows), volumes=ArrayVolumes(boxes), voxel_size=voxel)
-    if everything.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
-        recipe = recipe.with_settings(["pose.mode=local"])
+    recipe = with_imported_poses(recipe, everything, settings)
     check_few(everything)
     n = len(everything)
     batch = min(recipe.training.batch_size, n)
@@ -99,20 +106,26 @@ def estimate_training(
     model = model_for(recipe, geometry, inputs.invariants.shape[1], n).to(name)
     per_epoch = -(-n // batch)
     held = 0.0
-    stages = ((recipe.training.epochs, geometry.coarse), (recipe.training.fine_epochs, geometry.fine))
+    if model_info(recipe.model.name).kind == "linear":
+        began = time.monotonic()
+        model.solve(inputs.coarse, inputs.invariants, recipe.training.seed)
+        seconds += (time.monotonic() - began) * n / len(some)
+        return Estimate(n, seconds, round(PYTORCH_GB + 3 * n * inputs.coarse[0].nbytes / 1e9, 2), words)
+    training = recipe.training
+    stages = ((training.epochs + training.posed_epochs, geometry.coarse), (training.fine_epochs, geometry.fine))
     for epochs, size in stages:
         if epochs:
             took, needs = _steps(model, inputs, size, name)
             seconds += took * per_epoch * epochs
             held = max(held, needs)
-    if recipe.pose.search and recipe.pose.mode in ("free", "local"):
+    if searches_poses(recipe, geometry):
         groups = min(GROUPS, max(1, n // 40))
         seconds += _search(some, recipe) * (groups * OVERHEAD + n)
-    kept = n * (geometry.coarse**3 * 4 + 1024) / 1e9
+    kept = n * (inputs.coarse[0].nbytes + 1024) / 1e9
     return Estimate(n, seconds, round(PYTORCH_GB + kept + held, 2), words)
 
 
-def _steps(model: Harmony, inputs: Inputs, size: int, device: str) -> tuple[float, float]:
+def _steps(model: DisentanglingModel, inputs: Inputs, size: int, device: str) -> tuple[float, float]:
     """Return the seconds of one step, and the gigabytes that it needs besides its particles."""
     import psutil
     import torch

@@ -10,11 +10,12 @@ import numpy as np
 
 from napari_disentangle.embedding import embed
 from napari_disentangle.errors import InputError, is_out_of_memory
+from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.encoding import codes_of, model_for
-from napari_disentangle.training.inputs import Inputs, read_inputs
+from napari_disentangle.training.inputs import Inputs, read_inputs, with_poses
 from napari_disentangle.training.posing import FoundPoses, find_poses
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_disentangle.models.harmony import Harmony
+    from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.recipe import Recipe
     from napari_disentangle.run import Run
     from napari_disentangle.run.lock import Lock
+    from napari_disentangle.training.inputs import Geometry
 
 LOST_ENERGY = 0.3
 """Share of the particles' energy below which alignment has pushed them out of the box."""
@@ -122,7 +124,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     recipe = run.recipe
     settings = recipe.training
     particles = run.particles()
-    epochs = settings.epochs + settings.fine_epochs
+    epochs = settings.all_epochs
     steps = -(-len(particles) // min(settings.batch_size, len(particles))) * epochs
     notices: list[str] = []
     if recipe.pose.mode in _POSES:
@@ -140,8 +142,12 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     _map_invariants(run, inputs)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    model = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], len(inputs)).to(device)
-    if recipe.model.invariants:
+    model = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], len(inputs))
+    if model_info(recipe.model.name).kind == "linear":
+        yield from _solve(run, lock, inputs, model, generator, words)
+        return
+    model = model.to(device)
+    if model.spec.features:
         _anchor(model, inputs, recipe, device)
     optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
     counters = Counters(0, 0, 0.0)
@@ -153,26 +159,59 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     yield from loop.run_epochs(settings.epochs, inputs.geometry.coarse)
     if loop.stopped:
         return
-    if recipe.pose.search and recipe.pose.mode in ("free", "local"):
+    if searches_poses(recipe, inputs.geometry):
         yield from loop.search_poses()
         if loop.stopped:
             return
+    yield from loop.run_epochs(settings.epochs + settings.posed_epochs, inputs.geometry.coarse)
+    if loop.stopped:
+        return
     yield from loop.run_epochs(loop.epochs, inputs.geometry.fine)
     if not loop.stopped:
         yield loop.finish()
+
+
+def searches_poses(recipe: Recipe, geometry: Geometry) -> bool:
+    """Return whether training pauses between its stages to search each particle's pose."""
+    posed = bool(model_info(recipe.model.name).pose_modes) and geometry.dims == 3
+    return posed and recipe.pose.search and recipe.pose.mode in ("free", "local")
+
+
+def _solve(
+    run: Run, lock: Lock, inputs: Inputs, model: DisentanglingModel, generator: torch.Generator, words: str
+) -> Iterator[Progress]:
+    """Fit a linear model in one go; there is nothing to resume."""
+    import torch
+
+    began = time.monotonic()
+    lock.beat()
+    model.solve(inputs.coarse, inputs.invariants, run.recipe.training.seed)
+    seconds = time.monotonic() - began
+    if model.remark:
+        run.say("notice", message=model.remark)
+        yield Progress(1, 1, 1, 1, {}, 0.0, None, words, model.remark)
+    nothing_trained = torch.optim.Adam([torch.zeros(0)])
+    save_checkpoint(run.path, model, nothing_trained, generator, Counters(1, 1, seconds))
+    checkpoint = run.checkpoint()
+    assert checkpoint is not None
+    weights = fingerprint(checkpoint)
+    run.save_codes(codes_of(model, inputs, device="cpu", epoch=1, fingerprint=weights))
+    run.say("checkpoint", epoch=1, name=checkpoint.name, fingerprint=weights)
+    run.say("finished", epoch=1, seconds=seconds)
+    yield Progress(1, 1, 1, 1, {}, len(inputs) / max(seconds, 1e-9), None, words, "finished")
 
 
 class _Loop:
     """The state of one training: counters and clocks."""
 
     def __init__(
-        self, run: Run, lock: Lock, inputs: Inputs, model: Harmony, optimiser: torch.optim.Optimizer,
+        self, run: Run, lock: Lock, inputs: Inputs, model: DisentanglingModel, optimiser: torch.optim.Optimizer,
         generator: torch.Generator, counters: Counters, device: str, words: str,
     ) -> None:  # fmt: skip
         self.run, self.lock, self.inputs, self.model, self.optimiser = run, lock, inputs, model, optimiser
         self.generator, self.device, self.words = generator, device, words
         self.settings = run.recipe.training
-        self.epochs = self.settings.epochs + self.settings.fine_epochs
+        self.epochs = self.settings.all_epochs
         self.batch = min(self.settings.batch_size, len(inputs))
         self.steps_per_epoch = -(-len(inputs) // self.batch)
         self.epoch, self.step = counters.epoch, counters.step
@@ -244,12 +283,9 @@ class _Loop:
                 return
             found.save(path)
             yield self._progress({}, size, f"poses searched in {len(np.unique(found.group))} groups")
-        pose = FoundPoses.load(path).pose
-        shifts = pose.offsets / self.inputs.geometry.edge
-        self.inputs = replace(
-            self.inputs, rotations=pose.rotations.astype(np.float32), shifts=shifts.astype(np.float32)
-        )
-        self.model.pose.mode = "fixed"
+        found = FoundPoses.load(path)
+        self.inputs = with_poses(self.inputs, found.pose, found.family)
+        self.model.keep_poses()
 
     def finish(self) -> Progress:
         """Write the last checkpoint and codes."""
@@ -279,6 +315,9 @@ class _Loop:
     def _one_step(self, rows: np.ndarray[Any, np.dtype[np.int64]], size: int) -> tuple[dict[str, float], float]:
         self.lock.beat()
         self.model.train()
+        if self.settings.decay_every is not None:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate * 0.1 ** (self.epoch // self.settings.decay_every)
         losses = self.model(self.inputs.batch(rows, size, self.device), self.generator)
         self.optimiser.zero_grad()
         losses.total.backward()
@@ -306,6 +345,9 @@ class _Loop:
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             raise self._diverged()
         self.model.eval()
+        codes = codes_of(self.model, self.inputs, device=self.device, epoch=self.epoch, fingerprint="")
+        if self.inputs.families is not None:
+            codes = replace(codes, transform=self.model.settle(codes.transform, self.inputs.families))
         save_checkpoint(
             self.run.path,
             self.model,
@@ -316,9 +358,7 @@ class _Loop:
         checkpoint = self.run.checkpoint()
         assert checkpoint is not None
         weights = fingerprint(checkpoint)
-        self.run.save_codes(
-            codes_of(self.model, self.inputs, device=self.device, epoch=self.epoch, fingerprint=weights)
-        )
+        self.run.save_codes(replace(codes, fingerprint=weights))
         self.run.say("checkpoint", epoch=self.epoch, name=checkpoint.name, fingerprint=weights)
 
     def _seconds(self) -> float:
@@ -342,13 +382,15 @@ class _Loop:
 
 def _map_invariants(run: Run, inputs: Inputs) -> None:
     """Keep the map that needs no training, so that there is something to look at from the first second."""
-    power = inputs.invariants[:, : inputs.invariants.shape[1] // 2].astype(np.float64)  # of the whole box
+    power = inputs.invariants.astype(np.float64)
+    if inputs.geometry.dims == 3:
+        power = power[:, : power.shape[1] // 2]  # of the whole box
     spread = power.std(0)
     standardised = (power - power.mean(0)) / np.where(spread > 0, spread, 1.0)
     run.save_embedding(Embedding("invariants", "pca", inputs.particles.ids, embed(standardised, method="pca"), ""))
 
 
-def _anchor(model: Harmony, inputs: Inputs, recipe: Recipe, device: str) -> None:
+def _anchor(model: DisentanglingModel, inputs: Inputs, recipe: Recipe, device: str) -> None:
     """Start the content code at the common factors of the invariants: what shells share is signal, the rest noise."""
     import torch
     from sklearn.decomposition import FactorAnalysis

@@ -1,4 +1,4 @@
-"""Do the codes explain voxels? The reconstruction error with each particle's own code, and with another's."""
+"""Do the codes explain voxels? What the reconstruction explains with each particle's own code, and with another's."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.models import model_info
 from napari_disentangle.training.encoding import load_model
-from napari_disentangle.training.inputs import read_inputs
+from napari_disentangle.training.inputs import read_inputs, with_poses
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_disentangle.run import Run
@@ -22,66 +24,76 @@ _BATCH = 128
 
 
 @dataclass(frozen=True)
-class ReconstructionErrors:
-    """Squared differences of decoded and aligned particles inside the soft sphere, means over voxels and particles.
+class ExplainedVariance:
+    """Of the voxels inside the soft sphere: the variance about the particles' mean that the reconstruction explains.
 
-    In units of the background's variance: with noisy particles most of each number is noise.
+    In units of the background's variance, mean over voxels: the mean's squared error less the reconstruction's. Noise
+    counts in neither.
     """
 
     own: float
     """With every particle's own codes."""
-    content_permuted: float
-    """With the content of another particle."""
-    transform_permuted: float
-    """With the pose of another particle."""
+    permuted: dict[str, float]
+    """With another particle's "content", "transformation" or, beside a transformation code, "pose"."""
 
 
-def reconstruction_errors(run: Run, *, device: str = "cpu", seed: int = 0) -> ReconstructionErrors:
-    """Return the reconstruction errors of a trained run.
+def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0) -> ExplainedVariance:
+    """Return what the reconstructions of a trained run explain, as they lie in their boxes.
 
     Raises
     ------
     InputError
-        Not trained yet, or a model without poses.
+        Not trained yet, or a model that decodes nothing.
     """
     import torch
 
-    from napari_disentangle.geometry import align_volumes
-    from napari_disentangle.models.losses import sampled_region, squared_distance
-    from napari_disentangle.models.nets import soft_sphere
+    from napari_disentangle.models.base import Encoding
 
+    info = model_info(run.recipe.model.name)
+    if not info.decodes:
+        raise InputError(f"{info.title} has no decoder, so that nothing of {run.path} can be reconstructed.")
     codes = run.codes()
-    if codes.pose is None:
-        raise InputError(
-            f"{run.path} has a model without poses; its reconstruction cannot be compared with its particles."
-        )
     model, geometry, _ = load_model(run, device=device)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(codes.ids))[:MOST])
     everything = run.particles()
     inputs = read_inputs(everything.subset(everything.rows_of(codes.ids[rows])), run.recipe)
+    if codes.pose is not None:
+        inputs = with_poses(inputs, codes.pose.subset(rows))
     size = geometry.fine if run.recipe.training.fine_epochs else geometry.coarse
-    sphere = (soft_sphere(size, geometry.sphere * size) if geometry.sphere else torch.ones((size,) * 3)).to(device)
     order = rng.permutation(len(rows))
-    sums = np.zeros(3)
+    sphere = model.sphere(size)
+    every = np.arange(len(rows))
+    batches = [every[k : k + _BATCH] for k in range(0, len(every), _BATCH)]
 
-    def tensor(values: np.ndarray) -> Tensor:  # pyright: ignore[reportMissingTypeArgument]
+    def tensor(values: NDArray[np.float32]) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.float32)).to(device)
 
-    def error(at: np.ndarray, content: np.ndarray, moved: np.ndarray) -> float:  # pyright: ignore[reportMissingTypeArgument]
-        batch = inputs.batch(at, size, device)
-        turns = tensor(codes.pose.rotations[rows[moved]])  # pyright: ignore[reportOptionalMemberAccess]
-        shifts = tensor(codes.pose.offsets[rows[moved]] / geometry.edge * size)  # pyright: ignore[reportOptionalMemberAccess]
-        aligned = align_volumes(batch.volumes, turns, shifts)
-        seen = None
-        if batch.tilts is not None:
-            seen = sampled_region(size, batch.tilts, turns if batch.frames is None else batch.frames @ turns)
-        decoded = model.decode(tensor(codes.content[rows[content]]), size)
-        return float(squared_distance(decoded, aligned, sphere, seen)) * len(at)
+    def error(content: NDArray[np.int64], transform: NDArray[np.int64], pose: NDArray[np.int64]) -> float:
+        total = 0.0
+        for at in batches:
+            batch, moved = inputs.batch(at, size, device), pose[at]
+            turns = None if codes.pose is None else tensor(inputs.rotations[moved])
+            shifts = None if codes.pose is None else tensor(inputs.shifts[moved])
+            code = Encoding(
+                tensor(codes.content[rows[content[at]]]), tensor(codes.transform[rows[transform[at]]]), turns, shifts
+            )
+            difference = (model.reconstruct(batch, code) - batch.volumes) * sphere
+            total += float(difference.square().mean()) * len(at)
+        return total / len(rows)
 
     with torch.no_grad():
-        for start in range(0, len(rows), _BATCH):
-            at = np.arange(start, min(start + _BATCH, len(rows)))
-            sums += [error(at, at, at), error(at, order[at], at), error(at, at, order[at])]
-    own, content, transform = (float(value) for value in sums / len(rows))
-    return ReconstructionErrors(own, content, transform)
+        sums = squares = torch.zeros((), dtype=torch.float64)
+        for at in batches:
+            volumes = (inputs.batch(at, size, device).volumes * sphere).double()
+            sums, squares = sums + volumes.sum(0), squares + volumes.square().mean() * len(at)
+        variance = float(squares / len(rows) - (sums / len(rows)).square().mean())
+        own = variance - error(every, every, every)
+        permuted = {"content": variance - error(order, every, every)}
+        if model.explicit:
+            permuted["transformation"] = variance - error(every, order, order)
+        elif codes.transform.shape[1]:
+            permuted["transformation"] = variance - error(every, order, every)
+            if codes.pose is not None:
+                permuted["pose"] = variance - error(every, every, order)
+    return ExplainedVariance(own, permuted)

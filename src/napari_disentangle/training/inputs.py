@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import fourier_crop
-from napari_disentangle.invariants import shell_power, without_tomogram
+from napari_disentangle.invariants import ring_power, shell_power, without_tomogram
 from napari_disentangle.io import require_boxes
+from napari_disentangle.models import model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     from napari_disentangle.models.base import Batch
-    from napari_disentangle.particles import ParticleSet
+    from napari_disentangle.particles import ParticleSet, Pose
     from napari_disentangle.recipe import Recipe
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 FEWEST = 8
-"""Particles below which nothing can be learned."""
+"""Particles below which nothing can be learned; pixels below which there is nothing to see."""
+COLOURS = 3
+"""Length of a last axis that is colour."""
 DEFAULT_BOX = 1.6
 """Box over particle diameter, where nobody gave the diameter."""
 SPHERE = 1.1
@@ -41,18 +44,22 @@ class Geometry:
     """Voxels per edge of the boxes on disk."""
     coarse: int
     fine: int
-    """Voxels per edge of the two stages."""
-    voxel_size: float
-    """Of the boxes on disk, in A."""
+    """Voxels per edge of the two stages; the same for images."""
+    voxel_size: float | None
+    """Of the boxes on disk, in A; only images may have none."""
     sphere: float
     """Radius of the soft sphere, as a fraction of the box's edge."""
     max_shift: float
     """Largest shift per axis, as a fraction of the box's edge."""
+    dims: Literal[2, 3] = 3
+    """2 for images, 3 for volumes."""
+    channels: int = 1
+    """3 for images in colour."""
 
     @property
     def edge(self) -> float:
-        """Edge of the box, in A."""
-        return self.box * self.voxel_size
+        """Edge of the box, in A; of images whose pixels have no size, in pixels."""
+        return self.box * (self.voxel_size or 1.0)
 
 
 def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
@@ -65,9 +72,16 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
         than the box.
     """
     volumes = require_boxes(particles)
+    info = model_info(recipe.model.name)
+    dims = 3 if len(volumes.shape) == 4 and volumes.shape[-1] != COLOURS else 2
+    if dims not in info.dimensions:
+        takes = " or ".join("2D images" if k == 2 else "3D boxes" for k in info.dimensions)
+        raise InputError(
+            f"{particles.path} holds {'2D images' if dims == 2 else '3D boxes'}; {recipe.model.name} trains on {takes}."
+        )
+    if dims == 2:
+        return _geometry_of_images(particles, recipe, volumes.shape)
     assert particles.voxel_size is not None
-    if len(volumes.shape) != 4:
-        raise InputError(f"{particles.path} holds 2D images; {recipe.model.name} trains on 3D boxes here.")
     if len(set(volumes.shape[1:])) != 1:
         raise InputError(f"{particles.path}: its boxes are {volumes.shape[1:]} voxels, not cubes; extract cubes.")
     box = volumes.shape[1]
@@ -94,6 +108,29 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
     )  # fmt: skip
 
 
+def _geometry_of_images(particles: ParticleSet, recipe: Recipe, shape: tuple[int, ...]) -> Geometry:
+    """Return the sizes of images, which are trained at one size; a disc masks them where a diameter was given."""
+    box = shape[1]
+    if len(set(shape[1:3])) != 1:
+        raise InputError(f"{particles.path}: its images are {shape[1]} x {shape[2]} pixels; give square images.")
+    size = min(box, recipe.training.fine_size) // 2 * 2
+    if size < FEWEST:
+        raise InputError(f"{particles.path}: images of {box} pixels are smaller than {FEWEST}; give larger ones.")
+    sphere, of_edge = 0.0, 1 / DEFAULT_BOX
+    if recipe.pose.diameter is not None:
+        if particles.voxel_size is None:
+            raise InputError(
+                f"{particles.path} does not say its pixel size, so --diameter means nothing; give --voxel-size too."
+            )
+        of_edge = min(recipe.pose.diameter / (box * particles.voxel_size), 1.0)
+        sphere = min(SPHERE * of_edge / 2, 0.5)
+    of_diameter = 0.25 if recipe.pose.max_shift is None else recipe.pose.max_shift
+    return Geometry(
+        box=box, coarse=size, fine=size, voxel_size=particles.voxel_size, sphere=sphere,
+        max_shift=min(of_diameter * of_edge, 0.5), dims=2, channels=shape[3] if len(shape) == 4 else 1,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Everything a training or an encoding reads, and the batches made of it."""
@@ -101,7 +138,7 @@ class Inputs:
     particles: ParticleSet
     geometry: Geometry
     coarse: NDArray[np.float32]
-    """(n, c, c, c), standardised, in memory."""
+    """(n, c, c, c), standardised, in memory; (n, c, c) for images, (n, 3, c, c) in colour."""
     invariants: NDArray[np.float32]
     """(n, m) log shell powers of the box and of the box inside the soft sphere."""
     scale: NDArray[np.float32]
@@ -114,6 +151,8 @@ class Inputs:
     """(n, 2) in degrees."""
     frames: NDArray[np.float32] | None
     """(n, 3, 3) box to tomogram."""
+    families: Ints | None = None
+    """(n,) number of the canonical frame that a search of poses has put each particle in; None before one."""
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -131,7 +170,7 @@ class Inputs:
             mean, deviation = self.scale[rows].T[:, :, None, None, None]
             volumes = (volumes - mean) / deviation
 
-        def tensor(values: NDArray[np.float32] | None) -> torch.Tensor | None:
+        def tensor(values: NDArray[np.float32] | Ints | None) -> torch.Tensor | None:
             return None if values is None else torch.as_tensor(values[rows]).to(device)
 
         return Batch(
@@ -141,7 +180,14 @@ class Inputs:
             shifts=torch.as_tensor(self.shifts[rows]).to(device),
             tilts=tensor(self.tilts),
             frames=tensor(self.frames),
+            families=tensor(self.families),
         )
+
+
+def with_poses(inputs: Inputs, pose: Pose, families: Ints | None = None) -> Inputs:
+    """Return inputs whose batches carry other poses than the imported ones, and families where they are known."""
+    shifts = (pose.offsets / inputs.geometry.edge).astype(np.float32)
+    return replace(inputs, rotations=pose.rotations.astype(np.float32), shifts=shifts, families=families)
 
 
 def read_inputs(
@@ -170,6 +216,8 @@ def read_inputs(
     geometry = geometry_of(particles, recipe)
     check_few(particles)
     rotations, shifts = imported_pose(particles, recipe, geometry)
+    if geometry.dims == 2:
+        return _read_images(particles, geometry, rotations, shifts, progress)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
     n, m = len(particles), geometry.fine
     sphere = soft_sphere(m, geometry.sphere * m, edge=3.0).numpy()
@@ -212,6 +260,45 @@ def read_inputs(
     )
 
 
+def _read_images(
+    particles: ParticleSet, geometry: Geometry, rotations: NDArray[np.float32], shifts: NDArray[np.float32],
+    progress: Callable[[int, int], None] | None,
+) -> Inputs:  # fmt: skip
+    """Read all images once; they are standardised together, by the mean of their edges and the deviation of all pixels.
+
+    So the background is 0, which is what a move brings in from outside an image.
+    """
+    n, m = len(particles), geometry.coarse
+    assert particles.volumes is not None
+    images = np.empty((n, *((geometry.channels,) if geometry.channels > 1 else ()), m, m), np.float32)
+    step = max(1, _VOXELS_AT_ONCE // (geometry.box**2 * geometry.channels))
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        found = particles.volumes.read(rows)
+        _refuse_broken(particles, rows, found)
+        if geometry.channels > 1:
+            found = np.moveaxis(found, -1, 1)
+        images[rows] = found if found.shape[-1] == m else fourier_crop(found, m, dims=2)
+        if progress is not None:
+            progress(int(rows[-1]) + 1, n)
+    inner = np.zeros((m, m), np.bool_)
+    inner[1:-1, 1:-1] = True
+    mean, deviation = float(images[..., ~inner].mean(dtype=np.float64)), float(images.std(dtype=np.float64))
+    images = (images - mean) / deviation
+    grey = images if geometry.channels == 1 else images.mean(1)
+    return Inputs(
+        particles=particles,
+        geometry=geometry,
+        coarse=images,
+        invariants=ring_power(grey).astype(np.float32),
+        scale=np.tile(np.array([mean, deviation], np.float32), (n, 1)),
+        rotations=rotations,
+        shifts=shifts,
+        tilts=None,
+        frames=None,
+    )
+
+
 def check_boxes(particles: ParticleSet) -> None:
     """Read all boxes once and refuse what cannot be trained on, before anything is written.
 
@@ -248,6 +335,14 @@ def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float
         )
 
 
+def with_imported_poses(recipe: Recipe, particles: ParticleSet, settings: Iterable[str]) -> Recipe:
+    """Return a recipe that keeps imported poses locally, where there are some and `settings` do not say otherwise."""
+    local = "local" in model_info(recipe.model.name).pose_modes
+    if particles.pose is None or not local or any(setting.strip().startswith("pose.mode") for setting in settings):
+        return recipe
+    return recipe.with_settings(["pose.mode=local"])
+
+
 def imported_pose(
     particles: ParticleSet, recipe: Recipe, geometry: Geometry
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -256,9 +351,15 @@ def imported_pose(
     Raises
     ------
     InputError
-        The pose mode needs poses or priors that the list does not have.
+        The pose mode is not one of the model's, or needs poses or priors that the list does not have.
     """
     n, mode = len(particles), recipe.pose.mode
+    modes = model_info(recipe.model.name).pose_modes
+    if geometry.dims == 2 or not modes:
+        modes = ("free",)
+    if mode not in modes:
+        of = recipe.model.name + (" of images" if geometry.dims == 2 else "")
+        raise InputError(f"{of} does not take --pose {mode}; choose {' or '.join(modes)}.")
     rotations, shifts = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
     if mode in ("local", "fixed"):
         if particles.pose is None:

@@ -42,20 +42,25 @@ class FoundPoses:
     """(n,)."""
     group: NDArray[np.int64]
     """(n,) the group each particle was aligned with."""
+    family: NDArray[np.int64]
+    """(n,) groups whose averages superpose share a family, and its canonical frame."""
 
     def save(self, path: Path) -> None:
         """Write, whole or not at all."""
         part = path.with_name(f".{path.stem}.part.npz")
         np.savez(
-            part, schema_version=np.array(1), rotations=self.pose.rotations, offsets=self.pose.offsets, group=self.group
-        )
+            part, schema_version=np.array(1), rotations=self.pose.rotations, offsets=self.pose.offsets, group=self.group,
+            family=self.family,
+        )  # fmt: skip
         part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> FoundPoses:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(Pose(stored["rotations"], stored["offsets"]), stored["group"])
+            group = stored["group"]
+            family = stored.get("family", group)  # older runs kept no families
+            return cls(Pose(stored["rotations"], stored["offsets"]), group, family)
 
 
 def find_poses(
@@ -85,6 +90,8 @@ def find_poses(
     group = _without_small(group, content)
     rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
     averages: list[NDArray[np.float32]] = []
+    families: list[int] = []
+    family = np.zeros(len(content), np.int64)
     labels = np.unique(group)
     for done, label in enumerate(labels):
         rows = np.flatnonzero(group == label)
@@ -104,12 +111,14 @@ def find_poses(
         volume = fourier_crop(found.volume, geometry.fine)
         turn, move = np.eye(3), np.zeros(3)
         if recipe.pose.mode == "free":
-            volume, turn, move = _into_known_frame(volume, averages, geometry)
+            volume, turn, move, like = _into_known_frame(volume, averages, geometry)
             averages.append(volume)
+            families.append(done if like is None else families[like])
+            family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
-    return FoundPoses(Pose(rotations, offsets), group)
+    return FoundPoses(Pose(rotations, offsets), group, family)
 
 
 def poses_like(
@@ -155,20 +164,21 @@ def poses_like(
 
 def _into_known_frame(
     volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], int | None]:
     """Move an average into the frame of the earlier one most like it, if any is; volumes (n, n, n) at the fine size.
 
     Returns
     -------
-    volume, rotation (3, 3), shift (3,) in A
+    volume, rotation (3, 3), shift (3,) in A, number of the other or None
         The moved volume is the volume sampled at ``rotation x + shift``.
     """
     n = geometry.fine
     matches = [match_volume(volume, other, radius=geometry.sphere * n) for other in others]
-    best = max(matches, key=lambda match: match.correlation, default=None)
-    if best is None or best.correlation < ALIKE:
-        return volume, np.eye(3), np.zeros(3)
-    return best.moved(volume), best.rotation, best.shift * geometry.edge / n
+    best = max(range(len(matches)), key=lambda k: matches[k].correlation, default=None)
+    if best is None or matches[best].correlation < ALIKE:
+        return volume, np.eye(3), np.zeros(3), None
+    match = matches[best]
+    return match.moved(volume), match.rotation, match.shift * geometry.edge / n, best
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:

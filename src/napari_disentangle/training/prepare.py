@@ -13,7 +13,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io import read_particles
 from napari_disentangle.recipe import InputSettings, Recipe
 from napari_disentangle.run import Run, sha256_of
-from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose
+from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose, with_imported_poses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ def prepare(
         Whatever is wrong with the files, the settings or the place; nothing is written then.
     """
     settings = list(settings)
-    recipe = Recipe.preset(preset).with_settings(settings)
+    recipe = Recipe.chosen(preset, settings)
     given = dict(reading or {})
     if selection is not None:
         source = Run.open(particles)
@@ -78,8 +78,7 @@ def prepare(
             invert=invert,
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
-    if chosen.pose is not None and not any(setting.strip().startswith("pose.mode") for setting in settings):
-        recipe = recipe.with_settings(["pose.mode=local"])
+    recipe = with_imported_poses(recipe, chosen, settings)
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
     check_boxes(chosen)
     import torch

@@ -1,0 +1,322 @@
+"""Results as Markdown: a file for each table, the paper's figures in brackets beside ours, with their pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_disentangle.benchmark.datasets import SOURCES
+from napari_disentangle.benchmark.published import PUBLISHED
+from napari_disentangle.benchmark.results import FINISHED, read_results
+from napari_disentangle.benchmark.running import PICTURES
+from napari_disentangle.benchmark.tables import TABLES, THROUGHPUT
+from napari_disentangle.errors import InputError
+from napari_disentangle.io.atomic import write_text
+from napari_disentangle.metrics.evaluation import CodeScores
+from napari_disentangle.models import model_info
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from napari_disentangle.benchmark.results import Result
+    from napari_disentangle.benchmark.tables import Table
+    from napari_disentangle.metrics import Score
+
+_OF_IDENTITY = ("p", "p1", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
+_OF_STATES = ("d_zz", "d_zc", "sap_z")
+ENOUGH = 0.95
+"""P(c|z) whose time is told."""
+
+
+def write_tables(out: Path, docs: Path) -> list[Path]:
+    """Write DOCS/TABLE.md for every table that has results, and copy their pictures to DOCS/pictures.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the results.
+    docs : Path
+        Folder to write; files of the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The files of tables.
+
+    Raises
+    ------
+    InputError
+        There are no results, or they cannot be read.
+    """
+    found: dict[str, list[Result]] = defaultdict(list)
+    for result in read_results(out):
+        found[result.table].append(result)
+    written: list[Path] = []
+    for table in TABLES.values():
+        if found[table.name]:
+            written.append(docs / f"{table.name}.md")
+            write_text(written[-1], render(table, found[table.name]), overwrite=True)
+            _copy_pictures(found[table.name], out / PICTURES, docs / PICTURES)
+    if not written:
+        raise InputError(
+            f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
+        )
+    return written
+
+
+def render(table: Table, results: Sequence[Result]) -> str:
+    """Return a table as Markdown."""
+    parts = [f"# {table.title}", _about(table)]
+    rows = _by_row(table, results)
+    if table.name == THROUGHPUT:
+        parts += [_throughput(rows)]
+    else:
+        parts += [_scores(table, rows), _reasons(table, rows), _time_to(rows), _confusion(results)]
+    parts += [_made_by(results)]
+    if table.name != THROUGHPUT:
+        parts += [_pictures(rows)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _about(table: Table) -> str:
+    command = f"    napari-disentangle benchmark run DATA OUT --table {table.name}"
+    if table.name == THROUGHPUT:
+        return f"Training steps on boxes of noise: the median of the repeats, and the slowest and the fastest.\n\n{command}"
+    source = SOURCES[table.source]
+    beside = (
+        " In square brackets the paper's figure; its differences are signed here." if table.name in PUBLISHED else ""
+    )
+    return (
+        f"{source.about}\n\n{command}\n\nMean over the seeds and, with several, their standard deviation.{beside} Every D is signed. "
+        "I is the part of the variance that the reconstruction explains which is lost when that code is permuted between particles: a code that "
+        'the decoder ignores has 0, and passes every test for a low D. "-": see below the table.'
+    )
+
+
+def _by_row(table: Table, results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Return the results of each row and size of data, in the order of the table; rows that it no longer has last."""
+    order = {row.name: k for k, row in enumerate(table.rows)}
+    found: dict[tuple[str, int], list[Result]] = defaultdict(list)
+    for result in results:
+        found[result.row, result.size].append(result)
+    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
+    return [(name, sorted(found[name, size], key=lambda result: result.seed)) for name, size in keys]
+
+
+def _scores(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
+    scored = any(result.scores is not None for _, results in rows for result in results)
+    keys = (_OF_IDENTITY + (_OF_STATES if table.states else ())) if scored else ()
+    informative = _informative(rows)
+    titles = [str(CodeScores.model_fields[key].title) for key in keys] + [f"I({name})" for name in informative]
+    head = ["row", "seeds", "particles", "epochs", "minutes", *titles]
+    lines = [_line(head), _line(["---"] * len(head))]
+    if scored:
+        lines += _beside(rows, keys, len(informative))
+    for name, results in rows:
+        published = PUBLISHED.get(table.name, {}).get(name, {})
+        cells = [
+            name,
+            str(len(results)),
+            _span(r.particles for r in results),
+            "-" if model_info(results[0].model).kind == "linear" else _span(r.epochs for r in results),
+        ]
+        cells.append(f"{np.mean([r.seconds for r in results]) / 60:.1f}")
+        cells += [
+            _cell([None if r.scores is None else getattr(r.scores.model, key) for r in results], published.get(key))
+            for key in keys
+        ]
+        cells += [_cell([r.informativeness.get(code) for r in results]) for code in informative]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _informative(rows: Sequence[tuple[str, list[Result]]]) -> tuple[str, ...]:
+    """Return the codes that are permuted: a pose beside a transformation code only where a model has one."""
+    posed = any("pose" in result.informativeness for _, results in rows for result in results)
+    return ("content", "transformation", "pose") if posed else ("content", "transformation")
+
+
+def _beside(rows: Sequence[tuple[str, list[Result]]], keys: Sequence[str], codes: int) -> list[str]:
+    """Return the rows of ignorance and of the invariants, which train nothing, for each size of the data."""
+    lines: list[str] = []
+    told: set[int] = set()
+    for _, results in rows:
+        for result in results:
+            if result.scores is None or result.particles in told:
+                continue
+            told.add(result.particles)
+            baseline = result.scores.invariants
+            # what one code cannot have a chance for, another row's has
+            chance = [_signed(_chance(rows, key, result.particles)) for key in keys]
+            lines.append(_line(["*chance*", "", str(result.particles), "", "", *chance, *["+0.000"] * codes]))
+            if baseline is not None:
+                cells = [_cell([getattr(baseline, key)]) for key in keys]
+                name = "*invariants, nothing trained*"
+                lines.append(_line([name, "", str(result.particles), "", "", *cells, *["-"] * codes]))
+    return lines
+
+
+def _chance(rows: Sequence[tuple[str, list[Result]]], key: str, particles: int) -> float | None:
+    for _, results in rows:
+        for result in results:
+            if result.scores is not None and result.particles == particles:
+                score: Score = getattr(result.scores.model, key)
+                if score.chance is not None:
+                    return score.chance
+    return None
+
+
+def _cell(scores: Sequence[Score | None], published: float | None = None) -> str:
+    values = [score.value for score in scores if score is not None and score.value is not None]
+    beside = "" if published is None else f" [{f'{published:+.3f}'.removesuffix('0')}]"
+    if not values:
+        return f"-{beside}"
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):+.3f}{spread}{beside}"
+
+
+def _reasons(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
+    """Return why rows ended early, and what cannot be had of them and why; rows of which the same is said together."""
+    keys = _OF_IDENTITY + (_OF_STATES if table.states else ())
+    told: dict[str, list[str]] = defaultdict(list)
+    for name, results in rows:
+        info, last = model_info(results[0].model), results[-1]
+        missing: dict[str, list[str]] = defaultdict(list)
+        for result in results:
+            if result.ended != FINISHED:
+                seed = f", seed {result.seed}" if len(results) > 1 else ""
+                told[result.ended.rstrip(".")].append(f"{name}{seed}")
+        for key in keys if last.scores is not None else ():
+            score: Score = getattr(last.scores.model, key)  # pyright: ignore[reportOptionalMemberAccess]
+            if score.reason:
+                one_code = not info.two_codes and "no dimensions" in score.reason
+                missing["it has one code" if one_code else score.reason].append(str(CodeScores.model_fields[key].title))
+        for code in ("content", "transformation") if last.trained else ():
+            found = last.informativeness.get(code)
+            if found is None:
+                missing["it has one code" if info.decodes else "it decodes nothing"].append(f"I({code})")
+            elif found.reason:
+                missing[found.reason].append(f"I({code})")
+        for reason, what in missing.items():
+            told[f"{', '.join(what)}: {reason}"].append(name)
+    return "\n".join(f"- {', '.join(dict.fromkeys(names))}: {what}." for what, names in told.items())
+
+
+def _time_to(rows: Sequence[tuple[str, list[Result]]]) -> str:
+    """Return how soon P(c|z) was high, where that was followed."""
+    lines: list[str] = []
+    for name, results in rows:
+        for result in results:
+            there = next(((e, s) for e, s, p in result.followed if p >= ENOUGH), None)
+            if there is not None:
+                lines.append(
+                    f"- {name}, seed {result.seed}, {result.particles} particles: {there[1]:.0f} s (epoch {there[0]})"
+                )
+            elif result.followed:
+                best = max(p for _, _, p in result.followed)
+                lines.append(f"- {name}, seed {result.seed}, {result.particles} particles: never; at best {best:+.3f}")
+    if not lines:
+        return ""
+    return f"Training time until P(c|z) was {ENOUGH:g}, seen whenever codes were written:\n\n" + "\n".join(lines)
+
+
+def _confusion(results: Sequence[Result]) -> str:
+    """Return which neighbouring states are taken for one another, of the first seed of the two papers' own rows."""
+    parts: list[str] = []
+    seen: set[tuple[str, int, str]] = set()
+    own = [result for result in results if result.row == result.model and model_info(result.model).first]
+    for result in own:
+        for one in result.confusion:
+            key = (result.row, result.size, one.code)
+            if key in seen:
+                continue
+            seen.add(key)
+            counts = np.array(one.counts)
+            head = [f"{result.row}, {one.identity} from its {one.code}", *one.states]
+            lines = [_line(head), _line(["---"] * len(head))]
+            lines += [_line([state, *map(str, row)]) for state, row in zip(one.states, counts.tolist(), strict=True)]
+            exact = np.trace(counts) / counts.sum()
+            lines.append(f"\nIn the right state {exact:.3f}; in that or one beside it {one.within_one:.3f}.")
+            parts.append("\n".join(lines))
+    return "\n\n".join(["Rows: the true state; columns: the one told, held out.", *parts]) if parts else ""
+
+
+def _throughput(rows: Sequence[tuple[str, list[Result]]]) -> str:
+    head = ["row", "voxels", "batch", "particles/s", "slowest", "fastest", "authors', at 32", "times as fast"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for name, results in rows:
+        for result in results[-1:]:
+            for size, rates in result.particles_per_second.items():
+                authors = PUBLISHED[THROUGHPUT][f"{result.model}-32"]["particles_per_second"]
+                batch = next((s.partition("=")[2] for s in result.settings if s.startswith("training.batch_size")), "")
+                median = float(np.median(rates))
+                cells = [
+                    f"{median:.1f}",
+                    f"{min(rates):.1f}",
+                    f"{max(rates):.1f}",
+                    f"{authors:g}",
+                    f"{median / authors:.1f}",
+                ]
+                lines.append(_line([name, size, batch, *cells]))
+    return "\n".join(lines)
+
+
+def _made_by(results: Sequence[Result]) -> str:
+    """Return the machines, commits and settings, each once."""
+    lines = ["## How it was made", ""]
+    for result in results:
+        m = result.machine
+        line = (
+            f"- {m.cpu}, {m.cores} cores, {m.threads} threads, PyTorch {m.torch}, {m.device}; version {result.version}, commit "
+            f"{(result.commit or 'unknown')[:12]}{'+' if (result.commit or '').endswith('+') else ''}"
+        )
+        if line not in lines:
+            lines.append(line)
+    lines += ["", "Settings over the standard preset, besides the seed:", ""]
+    rows: dict[str, list[str]] = defaultdict(list)
+    for result in results:
+        kept = [s for s in result.settings if not s.startswith("training.seed")]
+        if result.row == result.model:
+            kept = [s for s in kept if not s.startswith("model.name")]
+        rows[" ".join(kept)].append(result.row)
+    lines += [f"- {', '.join(dict.fromkeys(names))}: {f'`{kept}`' if kept else 'none'}" for kept, names in rows.items()]
+    return "\n".join(lines)
+
+
+def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
+    """Return the pictures of each row's first seed that has some."""
+    parts: list[str] = []
+    for name, results in rows:
+        shown = next((result.pictures for result in results if result.pictures), ())
+        parts += [f"![{name}: {one.rpartition('-')[2].removesuffix('.png')}]({PICTURES}/{one})" for one in shown]
+    if not parts:
+        return ""
+    about = "Transfers: each row has the content of the particle at its left, each column the transformation of the one on top. "
+    about += "Traversals: each dimension of the codes from -2 to 2 standard deviations, the others at their mean."
+    return "\n\n".join(["## Pictures", about, *parts])
+
+
+def _copy_pictures(results: Iterable[Result], source: Path, target: Path) -> None:
+    for result in results:
+        for name in result.pictures:
+            if (source / name).is_file():
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, target / name)
+
+
+def _line(cells: Sequence[str]) -> str:
+    escape: Callable[[str], str] = lambda cell: cell.replace("|", r"\|")  # noqa: E731
+    return f"| {' | '.join(escape(cell) for cell in cells)} |"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _span(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"

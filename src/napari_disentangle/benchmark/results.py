@@ -1,0 +1,168 @@
+"""The results file: one line of JSON for every row that was run, appended whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_disentangle import __version__
+from napari_disentangle.errors import InputError
+from napari_disentangle.metrics import Evaluation, Score
+
+FILE = "results.jsonl"
+FINISHED, STOPPED = "finished", "stopped"
+"""How a training ends that leaves a model."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Machine(_Stored):
+    """What a row was run on."""
+
+    cpu: str
+    cores: Annotated[int, Field(description="That this process may use.")]
+    threads: Annotated[int, Field(description="Of torch.")]
+    torch: str
+    device: Annotated[str, Field(description="In words.")]
+
+
+class Confusion(_Stored):
+    """States of one identity as logistic regression tells them from a code, held out."""
+
+    identity: str
+    code: Literal["content", "transformation"]
+    states: tuple[str, ...]
+    counts: Annotated[tuple[tuple[int, ...], ...], Field(description="Rows are true states, columns those told.")]
+
+    @property
+    def within_one(self) -> float:
+        """Fraction of particles told to be in their state or in one beside it."""
+        near = sum(c for i, row in enumerate(self.counts) for j, c in enumerate(row) if abs(i - j) <= 1)
+        return near / max(1, sum(map(sum, self.counts)))
+
+
+class Result(_Stored):
+    """One row, run with one seed."""
+
+    schema_version: Literal[1] = 1
+    table: str
+    row: str
+    seed: int
+    size: Annotated[int, Field(description="Of the data set; what it counts is said by the source.")]
+    model: str
+    settings: Annotated[tuple[str, ...], Field(description="Over the model's standard preset.")]
+    particles: int
+    epochs: Annotated[int, Field(description="Done.")]
+    seconds: Annotated[float, Field(description="Of training, reading and pose search included.")]
+    particles_per_second: Annotated[
+        dict[str, tuple[float, ...]], Field(description="By voxels per edge: of each epoch or repeat.")
+    ] = {}
+    ended: Annotated[str, Field(description='"finished", or why it ended before.')] = FINISHED
+    scores: Annotated[Evaluation | None, Field(description="Null without truth, or where training failed.")] = None
+    informativeness: dict[str, Score] = {}
+    followed: Annotated[
+        tuple[tuple[int, float, float], ...], Field(description="Epoch, seconds of training, P(c|z).")
+    ] = ()
+    confusion: tuple[Confusion, ...] = ()
+    pictures: Annotated[tuple[str, ...], Field(description="Files in OUT/pictures.")] = ()
+    commit: Annotated[str | None, Field(description="Of the checkout; a + behind it: with changes. Null for none.")]
+    version: str = __version__
+    machine: Machine
+    date: Annotated[str, Field(description="When it ended, UTC.")]
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a model, of as many epochs as were asked for or fewer."""
+        return self.ended == FINISHED or self.ended.startswith(STOPPED)
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What tells it from others: a later result with the same key replaces it."""
+        return self.table, self.row, self.size, self.seed
+
+
+def read_results(out: Path) -> list[Result]:
+    """Return the results in a folder, the newest of each key, in the order in which they were first run.
+
+    A line that a crash has cut off is left out, so that its row is run again.
+
+    Raises
+    ------
+    InputError
+        A line is of a newer version, or no result.
+    """
+    path = out / FILE
+    if not path.is_file():
+        return []
+    found: dict[tuple[str, str, int, int], Result] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        try:
+            result = Result.model_validate(values)
+        except ValidationError as error:
+            raise InputError(
+                f"{path}: line {number} is no result that this version knows; remove the line, and its row is run again."
+            ) from error
+        found[result.key] = result
+    return list(found.values())
+
+
+def append_result(out: Path, result: Result) -> None:
+    """Append a result, whole, in one write; several processes may do so at once."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / FILE
+    text = json.dumps(result.model_dump(mode="json"), allow_nan=False) + "\n"
+    with path.open("ab") as file:
+        cut = path.stat().st_size and not path.read_bytes().endswith(b"\n")
+        file.write(("\n" if cut else "").encode() + text.encode())
+
+
+def now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def machine(device: str) -> Machine:
+    """Return what this process runs on; `device` in words."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in listed.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return Machine(cpu=cpu, cores=cores, threads=torch.get_num_threads(), torch=str(torch.__version__), device=device)
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package is run from, or None where it is not in one."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    # an installed package may lie in a folder of somebody else's checkout
+    if not git("ls-files", "../__init__.py"):
+        return None
+    found = git("rev-parse", "HEAD")
+    return found and found + ("+" if git("status", "--porcelain", "--", "..") else "")

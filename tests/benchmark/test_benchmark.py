@@ -1,0 +1,370 @@
+"""A tiny benchmark: rows run, are not run again, survive interruptions and are told beside the papers' figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_disentangle.benchmark import PUBLISHED, TABLES, Row, planned, read_results, write_tables
+from napari_disentangle.benchmark.datasets import SOURCES, dataset
+from napari_disentangle.benchmark.results import FILE, append_result
+from napari_disentangle.benchmark.running import run_job
+from napari_disentangle.benchmark.tables import THROUGHPUT
+from napari_disentangle.cli import main
+from napari_disentangle.io import read_particles
+from napari_disentangle.metrics import read_truth
+from napari_disentangle.metrics.evaluation import CodeScores
+from napari_disentangle.models import MODELS
+from napari_disentangle.recipe import Recipe
+from napari_disentangle.sample import MAPS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_disentangle.benchmark import Result
+
+SMALL = ("training.batch_size=20", "training.fine_epochs=0", "model.content_dims=2", "model.transform_dims=2")
+ROWS = (
+    Row("pca", "pca", SMALL),
+    Row("vae-two-spaces", "vae-two-spaces", (*SMALL, "training.epochs=2"), seeds=(0, 1)),
+    Row("harmony", "harmony", (*SMALL, "training.epochs=1")),
+)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out as the benchmark's data, with little in it."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20).astype(np.uint8)
+    y, x = np.mgrid[:28, :28]
+    digits = np.array([255 * np.exp(-(((x - 8 - 6 * k) ** 2) + (y - 14) ** 2) / (10 + 8 * k)) for k in labels])
+    digits += rng.uniform(0, 20, digits.shape)
+    objects = rng.integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
+    kinds = np.repeat(np.arange(2), 10).astype(np.uint8)
+    (folder / "mnist").mkdir()
+    np.savez(folder / "mnist" / "mnist.npz", x_train=digits.clip(0, 255).astype(np.uint8), y_train=labels)
+    (folder / "linemod5").mkdir()
+    np.savez(
+        folder / "linemod5" / "linemod5_synth.npz", objects=np.array(["ape", "cat"]), coarse_img=objects[:8],
+        coarse_label=kinds[:8], fine_img=objects[8:], fine_label=kinds[8:],
+    )  # fmt: skip
+    for name in ("trio", "five"):
+        shutil.copytree(MAPS, folder / "maps" / name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "mnist", replace(TABLES["mnist"], rows=ROWS))
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results of the small table."""
+    out = tmp_path_factory.mktemp("out")
+    for job in planned([replace(TABLES["mnist"], rows=ROWS)], out, sizes={"mnist": 60}):
+        run_job(job, data, out, device="cpu")
+    return out
+
+
+def lines(out: Path) -> list[str]:
+    return (out / FILE).read_text().splitlines()
+
+
+def test_rows_leave_results(done: Path) -> None:
+    results = {(r.row, r.seed): r for r in read_results(done)}
+    assert list(results) == [("pca", 0), ("vae-two-spaces", 0), ("vae-two-spaces", 1), ("harmony", 0)]
+    found = results["vae-two-spaces", 0]
+    assert (found.particles, found.epochs, found.ended) == (60, 2, "finished")
+    assert found.scores is not None
+    assert found.scores.invariants is not None
+    assert found.scores.model.d_cz.value is not None
+    assert set(found.informativeness) == {"content", "transformation"}
+    assert found.machine.cpu
+    assert found.machine.threads >= 1
+    assert found.seconds > 0
+    assert "training.epochs=2" in found.settings
+    assert list(found.particles_per_second) == ["28"]
+    assert found.pictures == ("mnist-vae-two-spaces-0-transfer.png", "mnist-vae-two-spaces-0-traversal.png")
+    assert results["pca", 0].pictures == ("mnist-pca-0-traversal.png",)
+    for result in results.values():
+        for name in result.pictures:
+            assert (done / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+    for line in lines(done):
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_what_is_there_is_not_run_again(done: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = lines(done)
+    command = ["benchmark", "run", str(data), str(done), "--table", "mnist", "--size", "mnist=60", "--device", "cpu"]
+    assert main(command) == 0
+    assert lines(done) == before
+    assert "already" in capsys.readouterr().err
+    table = TABLES["mnist"]
+    assert [job.name for job in planned([table], done, sizes={"mnist": 60}, seeds=[0, 5], rows=["pca"])] == [
+        "mnist/pca-5"
+    ]
+    assert len(planned([table], done)) == 4  # data of another size
+    assert len(planned([table], done, sizes={"mnist": 60}, again=True)) == 4
+
+
+def test_the_command_runs_a_row(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "benchmark",
+        "run",
+        str(data),
+        str(tmp_path / "out"),
+        "--table",
+        "mnist",
+        "--row",
+        "vae-two-spaces",
+        "pca",
+    ]
+    assert main([*command, "--seeds", "3", "--size", "mnist=30", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in out] == ["mnist/pca-3", "mnist/vae-two-spaces-3"]
+    assert all("finished" in line and "P(c|z)" in line for line in out)
+
+
+def test_an_interrupted_row_is_run_anew(done: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    before = lines(out)
+    (job,) = planned([TABLES["mnist"]], out, rows=["harmony"], seeds=[7], sizes={"mnist": 60})
+
+    def interrupted(_run: object, training) -> None:
+        for progress in training:
+            if progress.step == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, data, out, device="cpu", watch=interrupted)
+    assert lines(out) == before
+    (out / FILE).write_text("\n".join(before) + '\n{"schema_version": 1, "table": "mni')  # and a crash while writing
+    assert len(read_results(out)) == len(before)
+    run_job(job, data, out, device="cpu")
+    assert len(read_results(out)) == len(before) + 1
+    assert not planned([TABLES["mnist"]], out, rows=["harmony"], seeds=[7], sizes={"mnist": 60})
+
+
+def test_the_limit_of_time_keeps_the_model(data: Path, tmp_path: Path) -> None:
+    row = Row("vae", "vae", (*SMALL, "training.epochs=1000"), minutes=0.01)
+    (job,) = planned([replace(TABLES["mnist"], rows=(row,))], tmp_path, sizes={"mnist": 60})
+    result = run_job(job, data, tmp_path, device="cpu")
+    assert result.ended == f"stopped by the limit of 0.01 minutes after {result.epochs} epochs"
+    assert result.epochs < 1000
+    assert result.scores is not None
+    assert result.pictures
+
+
+def test_a_training_that_fails_is_a_result(data: Path, tmp_path: Path) -> None:
+    row = Row("vae", "vae", (*SMALL, "training.epochs=30", "training.learning_rate=1e12"))
+    (job,) = planned([replace(TABLES["mnist"], rows=(row,))], tmp_path, sizes={"mnist": 60})
+    result = run_job(job, data, tmp_path, device="cpu")
+    assert "diverged" in result.ended
+    assert result.scores is None
+    assert not planned([replace(TABLES["mnist"], rows=(row,))], tmp_path, sizes={"mnist": 60})
+    (path,) = write_tables(tmp_path, tmp_path / "docs")
+    assert "diverged" in path.read_text()
+
+
+def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tmp_path: Path, capsys) -> None:
+    assert main(["benchmark", "tables", str(done), "--docs", str(tmp_path / "docs")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "docs" / "mnist.md")]
+    text = (tmp_path / "docs" / "mnist.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    head = [cell.strip() for cell in table[0].replace(r"\|", "¦").strip("|").split("|")]
+    cells = {
+        row[0]: dict(zip(head, row, strict=True))
+        for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in table[2:])
+    }
+    assert list(cells) == ["*chance*", "*invariants, nothing trained*", "pca", "vae-two-spaces", "harmony"]
+    assert cells["*chance*"]["D(c¦z)"] == "+0.333"
+    assert cells["harmony"]["D(c¦c)"].endswith("[+0.82]")
+    assert "±" in cells["vae-two-spaces"]["D(c¦c)"]
+    assert cells["vae-two-spaces"]["SAP(c)"][0] in "+-"
+    assert cells["pca"]["D(c¦z)"] == cells["pca"]["I(transformation)"] == "-"
+    assert "- pca: SAP spaces, D(c|z), SAP(c), I(transformation): it has one code." in text.splitlines()
+    assert "](pictures/mnist-harmony-0-transfer.png)" in text
+    assert (tmp_path / "docs" / "pictures" / "mnist-harmony-0-transfer.png").is_file()
+
+
+def test_stand_ins_are_called_so_and_rows_without_truth_are_shown(done: Path, tmp_path: Path) -> None:
+    result = read_results(done)[-1]
+    for table in ("trio", "spa", THROUGHPUT):
+        changes: dict[str, object] = {"table": table}
+        if table == "spa":
+            changes["scores"] = None
+        if table == THROUGHPUT:
+            changes |= {"row": "harmony-32", "particles_per_second": {"32": (60.0, 64.5, 70.0)}}
+        append_result(tmp_path, result.model_copy(update=changes))
+    trio, spa, throughput = (path.read_text() for path in sorted(write_tables(tmp_path, tmp_path / "docs"), key=_order))
+    assert "stand-in" in trio
+    assert "D(z" in trio
+    assert "stand-in" in spa
+    assert "D(c" not in spa.split("Every D")[1]
+    assert "| harmony-32 | 32 | 20 | 64.5 | 60.0 | 70.0 | 21.5 | 3.0 |" in throughput
+
+
+def _order(path: Path) -> int:
+    return ["trio", "spa", THROUGHPUT].index(path.stem)
+
+
+def test_a_newer_result_replaces_an_older(done: Path, tmp_path: Path) -> None:
+    first = read_results(done)[0]
+    for seconds in (1.0, 2.0):
+        append_result(tmp_path, first.model_copy(update={"seconds": seconds}))
+    assert [result.seconds for result in read_results(tmp_path)] == [2.0]
+
+
+def test_every_table_can_be_run() -> None:
+    for table in TABLES.values():
+        assert table.rows
+        assert len({row.name for row in table.rows}) == len(table.rows)
+        for row in table.rows:
+            recipe = Recipe.chosen("standard", row.settings_for(1000, 3))
+            assert (recipe.model.name, recipe.training.seed) == (row.model, 3)
+            assert not table.source or SOURCES[table.source].dims in MODELS[row.model].dimensions
+    for name, rows in PUBLISHED.items():
+        if name != "mnist":  # which these tests replace
+            assert set(rows) <= {row.name for row in TABLES[name].rows}, name
+        known = {*CodeScores.model_fields, "particles_per_second"}
+        assert all(set(scores) <= known for scores in rows.values())
+    trio = {row.model for row in TABLES["trio"].rows}
+    assert trio == {name for name, info in MODELS.items() if 3 in info.dimensions}
+    harmony = next(row for row in TABLES["trio"].rows if row.name == "harmony")
+    assert harmony.seeds == (0, 1, 2)
+
+
+SIZES = {"mnist": 30, "mnist-affine-one": 4, "mnist-affine": 30, "linemod": 20, "rgb-contrast": 20, "projections": 3}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "spa"])
+def test_data_sets_are_made_once_and_the_same_again(name: str, data: Path, tmp_path: Path) -> None:
+    size = SIZES.get(name, 2)
+    made = dataset(name, data, tmp_path / "a", size=size)
+    particles = read_particles(made.particles, **made.reading)
+    assert made.truth is not None
+    truth = read_truth(made.truth)
+    assert len(particles) == len(truth)
+    assert particles.volumes is not None
+    assert len(particles.volumes.shape) - 1 == SOURCES[name].dims + (particles.volumes.shape[-1] == 3)
+    stamp = made.particles.stat().st_mtime_ns
+    assert dataset(name, data, tmp_path / "a", size=size).particles.stat().st_mtime_ns == stamp
+    again = dataset(name, data, tmp_path / "b", size=size)
+    rows = np.arange(len(particles))
+    other = read_particles(again.particles, **again.reading)
+    assert other.volumes is not None
+    np.testing.assert_array_equal(particles.volumes.read(rows), other.volumes.read(rows))
+    if name == "mnist-affine-one":
+        assert {label: int(n) for label, n in zip(*np.unique(truth.identity, return_counts=True), strict=True)} == {"0": 4, "1": 4, "2": 4}  # fmt: skip
+    if name == "rgb-contrast":
+        assert set(truth.state) <= {"faint", "plain", "strong"}
+
+
+def test_the_projections_without_truth(shared_data: Path, tmp_path: Path) -> None:
+    made = dataset("spa", shared_data, tmp_path, size=20)
+    assert made.truth is None
+    assert len(read_particles(made.particles)) == 20
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("nothing", "is not a folder"),
+        ("empty", r"mnist\.npz does not exist"),
+        ("damaged", r"mnist\.npz cannot be read"),
+        ("other", r"mnist\.npz has no array x_train"),
+    ],
+)
+def test_data_that_are_missing_or_broken_are_one_sentence(
+    broken: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    if broken != "nothing":
+        (folder / "mnist").mkdir(parents=True)
+    if broken == "damaged":
+        (folder / "mnist" / "mnist.npz").write_bytes(b"nothing of the kind")
+    if broken == "other":
+        np.savez(folder / "mnist" / "mnist.npz", images=np.zeros(3))
+    assert main(["benchmark", "run", str(folder), str(tmp_path / "out"), "--table", "mnist", "--device", "cpu"]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-disentangle:")]
+    assert len(told) == 1
+    assert re.search(says, told[0])
+    assert not (tmp_path / "out" / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--table", "mnits"], 'no table "mnits"'),
+        (["--table", "mnist", "--row", "nets"], 'no row "nets"'),
+        (["--size", "mnist"], "write DATASET=N"),
+        (["--size", "mnits=3"], 'no data set "mnits"'),
+    ],
+)
+def test_names_that_are_not_there(words: list[str], says: str, data: Path, tmp_path: Path, capsys) -> None:
+    assert main(["benchmark", "run", str(data), str(tmp_path / "out"), *words]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_results_that_are_not_there_or_newer(done: Path, tmp_path: Path, capsys) -> None:
+    assert main(["benchmark", "tables", str(tmp_path)]) == 1
+    assert "has no results" in capsys.readouterr().err
+    (tmp_path / FILE).write_text(lines(done)[0].replace('"schema_version": 1', '"schema_version": 2', 1) + "\n")
+    assert main(["benchmark", "tables", str(tmp_path)]) == 1
+    assert "line 1 is no result that this version knows" in capsys.readouterr().err
+
+
+def test_the_list_names_tables_and_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "list"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"{name}  " in text for name in TABLES)
+    assert "dualcontrast-negative-only" in text
+    assert main(["benchmark", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["schema_version"] == 1
+    assert [table["name"] for table in listed["tables"]] == list(TABLES)
+
+
+def test_throughput_needs_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_disentangle.benchmark import throughput
+
+    monkeypatch.setattr(throughput, "REPEATS", 2)
+    monkeypatch.setattr(throughput, "STEPS", 1)
+    row = Row("harmony-16", "harmony", ("training.batch_size=4",))
+    (job,) = planned([replace(TABLES[THROUGHPUT], rows=(row,))], tmp_path)
+    result: Result = run_job(replace(job, size=8), tmp_path / "none", tmp_path, device="cpu")
+    assert len(result.particles_per_second["16"]) == 2
+    assert min(result.particles_per_second["16"]) > 0
+
+
+def test_what_is_followed_and_confused(data: Path, tmp_path: Path) -> None:
+    settings = (
+        *SMALL,
+        "training.coarse_size=8",
+        "training.epochs=2",
+        "training.checkpoint_every=1",
+        "pose.search=false",
+    )
+    table = replace(TABLES["trio"], rows=(Row("harmony", "harmony", settings),))
+    (job,) = planned([table], tmp_path, sizes={"trio": 5})
+    result = run_job(job, data, tmp_path, device="cpu")
+    assert result.particles == 30
+    assert [epoch for epoch, _, _ in result.followed] == [1, 2]
+    assert {one.code for one in result.confusion} == {"content", "transformation"}
+    (one, _) = result.confusion
+    assert one.states == ("1aon_nm+00", "1aon_nm+20")
+    assert np.sum(one.counts) == 10
+    assert one.within_one == 1
+    (path,) = write_tables(tmp_path, tmp_path / "docs")
+    text = path.read_text()
+    assert "Rows: the true state" in text
+    assert "P(c|z) was 0.95" in text

@@ -1,0 +1,191 @@
+"""What DualContrast's pairs, its exchange of content and its canonical poses do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_disentangle.errors import InputError
+from napari_disentangle.geometry import align_volumes, place_volumes, random_rotations
+from napari_disentangle.models import build_model
+from napari_disentangle.models.augment import augmented
+from napari_disentangle.models.base import Batch, Spec
+from napari_disentangle.models.losses import apply_wedge, dependence, sampled_region
+
+N, B = 16, 24
+SPEC = Spec(dims=3, box=N, coarse=N, fine=N, sphere=0.45, content=3, transform=2)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blob(*centres: tuple[float, float, float]) -> torch.Tensor:
+    axis = torch.arange(float(N)) - N // 2
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    return sum(torch.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 5) for a, b, c in centres)
+
+
+@pytest.fixture
+def posed() -> Batch:
+    """Two molecules, each with an arm that is up or down, at known poses."""
+    two = [
+        blob((0, 0, 0), (3, 0, 0), (3, 0, 2)), blob((0, 0, 0), (3, 0, 0), (3, 0, -2)),
+        blob((0, 0, 0), (0, 4, 0), (0, 4, 2)), blob((0, 0, 0), (0, 4, 0), (0, 4, -2)),
+    ]  # fmt: skip
+    kind = np.arange(B) % 4
+    turns = torch.tensor(random_rotations(B, np.random.default_rng(0))).float()
+    shifts = torch.zeros(B, 3)
+    volumes = place_volumes(torch.stack([two[k] for k in kind]), turns, shifts)
+    return Batch(volumes, torch.zeros(B, 0), turns, shifts, families=torch.tensor(kind // 2))
+
+
+def built(**changes: object):
+    torch.manual_seed(0)
+    return build_model("dualcontrast", replace(SPEC, **changes))
+
+
+def trained(model, batch: Batch, steps: int = 150):
+    optimiser, source = torch.optim.Adam(model.parameters(), 2e-3), generator(1)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        losses = model(batch, source)
+        losses.total.backward()
+        optimiser.step()
+    return losses
+
+
+def test_conformations_are_found_in_the_canonical_pose(posed):
+    model = built()
+    model.keep_poses()
+    trained(model, posed)
+    model.eval()
+    code = model.encode(posed)
+    z = torch.as_tensor(model.settle(code.transform.numpy(), posed.families.numpy()))
+    state = torch.arange(B) % 2
+    for family in (0, 1):
+        mine = posed.families == family
+        assert z[mine].mean(0).abs().max() < 1e-5  # centred within the family
+        up, down = z[mine & (state == 0)], z[mine & (state == 1)]
+        apart = (up.mean(0) - down.mean(0)).norm()
+        assert apart > 3 * max(up.std(0).norm(), down.std(0).norm())
+    between = (code.content[posed.families == 0].mean(0) - code.content[posed.families == 1].mean(0)).norm()
+    within = max(code.content[posed.families == k].std(0).norm() for k in (0, 1))
+    assert between > 3 * within  # and content tells the molecules apart, not their states
+
+
+def test_what_was_settled_is_what_is_encoded_from_then_on(posed):
+    model = built()
+    model.keep_poses()
+    trained(model, posed, 5)
+    model.eval()
+    settled = model.settle(model.encode(posed).transform.numpy(), posed.families.numpy())
+    np.testing.assert_allclose(model.encode(posed).transform, settled, atol=1e-5)
+
+
+def test_a_reconstruction_lies_as_its_particle_does(posed):
+    model = built()
+    model.keep_poses()
+    trained(model, posed)
+    model.eval()
+    sphere, drawn = model.sphere(N), model.reconstruct(posed, model.encode(posed))
+    error = ((drawn - posed.volumes) * sphere).square().mean()
+    assert error < 0.2 * ((posed.volumes - posed.volumes.mean(0)) * sphere).square().mean()
+
+
+def test_poses_that_are_imported_are_used_from_the_start(posed):
+    assert built(pose_mode="fixed").encode(posed).rotations is not None
+    assert built().encode(posed).rotations is None
+
+
+def test_what_a_wedge_took_is_filled_from_the_model(posed):
+    tilts = torch.tensor([[-40.0, 40.0]]).repeat(B, 1)
+    region = sampled_region(N, tilts, None)
+    cut = replace(posed, volumes=apply_wedge(posed.volumes, region), tilts=tilts)
+    model = built()
+    whole = align_volumes(posed.volumes, posed.rotations, posed.shifts)
+    model.decoder.forward = lambda *_: whole  # a model that knows the answer
+    filled, seen = model._aligned(cut, torch.zeros(B, 3))
+    bare = align_volumes(cut.volumes, posed.rotations, posed.shifts)
+    assert seen is not None
+    assert (filled - whole).square().mean() < 0.3 * (bare - whole).square().mean()
+
+
+@pytest.mark.parametrize("content", ["both", "positive", "negative", "none"])
+@pytest.mark.parametrize("transform", ["both", "none"])
+def test_pairs_that_are_left_out_add_nothing(posed, content, transform):
+    terms = built(content_pairs=content, transform_pairs=transform)(posed, generator()).terms
+    assert (terms["content_pairs"] == 0) == (content == "none")
+    assert (terms["transformation_pairs"] == 0) == (transform == "none")
+
+
+def test_content_is_exchanged(posed):
+    """Redrawn from its copy's content, nothing of how a particle lies can come through the content."""
+
+    def gradient(**changes: object) -> float:
+        model = built(content_pairs="none", transform_pairs="none", **changes)
+        volumes = posed.volumes.clone().requires_grad_()
+        model._content(volumes, posed)[0].sum().backward()
+        reached = volumes.grad.abs().sum() > 0
+        assert reached
+        return float(model(posed, generator()).terms["reconstruction"])
+
+    assert gradient(exchange=True) != gradient(exchange=False)
+
+
+class TestDependence:
+    def test_of_itself_is_one_and_of_noise_small(self):
+        a, b = torch.randn(400, 3, generator=generator()), torch.randn(400, 2, generator=generator(1))
+        assert dependence(a, a) == pytest.approx(1, abs=1e-5)
+        assert dependence(a, b) < 0.02
+        assert dependence(a, a[:, :1] ** 2) > 0.08  # also what no line tells
+
+    def test_of_three_particles_nothing_is_said(self):
+        assert dependence(torch.randn(3, 2), torch.randn(3, 2)) == 0
+
+
+class TestAugmentation:
+    grey = torch.rand(6, 20, 20, generator=generator())
+    colour = torch.rand(6, 3, 20, 20, generator=generator())
+
+    def copies(self, images: torch.Tensor, kind: str, **more: object) -> torch.Tensor:
+        spec = Spec(
+            dims=2, box=20, coarse=20, fine=20, channels=3 if images.ndim == 4 else 1, augmentation=kind, **more
+        )
+        return augmented(images, spec, generator(2))
+
+    @pytest.mark.parametrize("kind", ["rotation", "translation", "scale", "contrast", "blur", "saturation", "hue"])
+    def test_every_kind_changes_every_image_and_none_the_same(self, kind):
+        found = self.copies(self.colour, kind)
+        assert found.shape == self.colour.shape
+        change = (found - self.colour).flatten(1).abs().mean(1)
+        assert change.min() > 1e-3
+        assert len(change.unique()) == 6
+
+    def test_what_colours_keep(self):
+        weights = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+        brightness = [(x * weights).sum(1) for x in (self.colour, self.copies(self.colour, "saturation"))]
+        torch.testing.assert_close(*brightness)
+        torch.testing.assert_close(self.copies(self.colour, "hue").mean(1), self.colour.mean(1))
+        torch.testing.assert_close(self.copies(self.grey, "contrast").mean((1, 2)), self.grey.mean((1, 2)))
+
+    def test_turns_are_as_large_as_they_may(self):
+        line = torch.zeros(200, 21, 21)
+        line[:, 10, 11:] = 1.0
+        spec = Spec(dims=2, box=21, coarse=21, fine=21, turn=30.0)
+        x, y = torch.arange(21.0) - 10, (torch.arange(21.0) - 10)[:, None]
+        turned = augmented(line, spec, generator(3))
+        angles = torch.rad2deg(torch.atan2((turned * y).sum((1, 2)), (turned * x).sum((1, 2)))).abs()
+        assert 25 < angles.max() < 31
+
+    @pytest.mark.parametrize("kind", ["hue", "saturation"])
+    def test_grey_has_no_colour(self, kind):
+        with pytest.raises(InputError, match=f"no {kind}"):
+            self.copies(self.grey, kind)
+
+    def test_volumes_are_turned(self):
+        with pytest.raises(InputError, match='augmented by rotation; "scale"'):
+            augmented(torch.rand(2, 8, 8, 8), replace(SPEC, augmentation="scale"), generator())
