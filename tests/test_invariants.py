@@ -12,7 +12,7 @@ import torch
 from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import wedge_mask
 from napari_disentangle.geometry import place_volumes, random_rotations
-from napari_disentangle.invariants import invariants, shell_count, shell_power
+from napari_disentangle.invariants import invariants, ring_power, shell_count, shell_power
 from napari_disentangle.particles import ArrayVolumes, ParticleSet, Tomogram
 
 
@@ -154,5 +154,23 @@ def test_broken_particles_are_named_and_missing_boxes_are_said() -> None:
         invariants(broken)
     with pytest.raises(InputError, match="extract"):
         invariants(replace(broken, volumes=None))
-    with pytest.raises(InputError, match="images"):
-        invariants(particles(np.zeros((4, 8, 8), np.float32)))
+
+
+def test_rings_of_images_do_not_turn_or_shift_and_tell_sizes_apart():
+    y, x = np.mgrid[-16:16, -16:16]
+    small, large = (np.exp(-(x**2 + (y / 2) ** 2) / size) for size in (4.0, 12.0))
+    images = np.stack([small, small.T, np.roll(small, (3, -2), (0, 1)), large]).astype(np.float32)
+    power = ring_power(images)
+    assert power.shape == (4, 16)
+    np.testing.assert_allclose(power[1:3, :6], np.tile(power[0, :6], (2, 1)), atol=1e-3)
+    assert np.abs(power[3, :6] - power[0, :6]).max() > 1
+    coloured = replace(particles(np.zeros((4, 8, 8, 8))), volumes=ArrayVolumes(np.repeat(images[..., None], 3, -1)))
+    found = invariants(coloured)
+    np.testing.assert_allclose(found, invariants(replace(coloured, volumes=ArrayVolumes(images))), atol=1e-4)
+    np.testing.assert_allclose(found[:, :6].mean(0), 0, atol=1e-5)
+
+
+def test_an_image_with_nothing_in_it_has_a_place_too():
+    images = np.random.default_rng(0).random((3, 12, 12)).astype(np.float32)
+    images[1] = 0.5
+    assert np.isfinite(ring_power(images)).all()

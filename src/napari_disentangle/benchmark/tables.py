@@ -63,7 +63,9 @@ _STEPS = {2: 3000, 3: 1200}
 _OF_BASELINE: dict[str, tuple[str, ...]] = {}
 """Settings of one baseline, over those of all."""
 _OF_PAPERS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("mnist-affine-one", "harmony"): ("model.content_dims=1",),
+    ("mnist-affine-one", "harmony"): (
+        "model.content_dims=1", "training.epochs=80", "training.fine_epochs=0", "training.checkpoint_every=20",
+    ),
     ("rgb-contrast", "harmony"): ("model.moves=contrast",),
     ("mnist", "dualcontrast"): (
         "model.content_dims=10", "model.transform_dims=4", "model.turn=45", "training.learning_rate=0.002",
