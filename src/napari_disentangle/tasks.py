@@ -164,7 +164,7 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
 
     from napari_disentangle.geometry import place_volumes
     from napari_disentangle.run import Run
-    from napari_disentangle.training.encoding import decode_with
+    from napari_disentangle.training.encoding import decode_with, placed_images
 
     tell("decoding", 0.0)
     opened = Run.open(Path(run))
@@ -179,6 +179,8 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
         turns = torch.as_tensor(codes.pose.rotations[at], dtype=torch.float32)
         moves = torch.as_tensor(codes.pose.offsets[at] / voxel, dtype=torch.float32)
         placed = place_volumes(torch.as_tensor(volumes), turns, moves).numpy()
+    elif model.explicit:
+        placed = placed_images(model, codes.content[at], codes.transform[at])
     _save(out, ids=codes.ids[at], volumes=placed, canonical=volumes, voxel_size=np.array(voxel))
     return {"file": out, "fingerprint": codes.fingerprint}
 

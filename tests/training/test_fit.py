@@ -494,12 +494,11 @@ class TestSearch:
         drain(run)
         assert searches == [30]
 
+    @pytest.mark.parametrize("model", ["harmony", "dualcontrast"])
     @pytest.mark.parametrize("where", ["searching", "searched", "epoch 3"])
-    def test_stopped_around_it_and_resumed_is_as_if_never_stopped(self, make, searches, where):
-        whole, cut = (
-            make("whole", "pose.search=true", "training.fine_epochs=2"),
-            make("cut", "pose.search=true", "training.fine_epochs=2"),
-        )
+    def test_stopped_around_it_and_resumed_is_as_if_never_stopped(self, make, searches, where, model):
+        settings = ("pose.search=true", "training.posed_epochs=2", f"model.name={model}", "training.checkpoint_every=1")
+        whole, cut = make("whole", *settings), make("cut", *settings)
         drain(whole)
         for progress in (told := fit(cut, device="cpu")):
             if where in progress.message:
@@ -510,6 +509,24 @@ class TestSearch:
         drain(cut)
         assert same(cut.codes(), whole.codes())
         assert searches == [30, 30]
+
+    def test_conformations_are_read_in_the_poses_that_were_found(self, make, searches):
+        from napari_disentangle.training.encoding import codes_of, load_model
+        from napari_disentangle.training.inputs import read_inputs, with_poses
+        from napari_disentangle.training.posing import FoundPoses
+
+        run = make("run", "pose.search=true", "model.name=dualcontrast", "training.posed_epochs=2")
+        told = [p.message for p in drain(run) if p.message]
+        assert [m for m in told if "pose" in m] == ["searching poses", "poses searched in 1 groups"]
+        assert searches == [30]
+        codes, found = run.codes(), FoundPoses.load(run.poses_path)
+        assert codes.transform.shape == (30, 8)
+        np.testing.assert_allclose(codes.transform.mean(0), 0, atol=1e-5)  # the one family there is
+        np.testing.assert_allclose(codes.pose.offsets, found.pose.offsets, atol=1e-3)
+        model, _, _ = load_model(run)
+        inputs = with_poses(read_inputs(run.particles(), run.recipe), found.pose, found.family)
+        again = codes_of(model, inputs, device="cpu", epoch=0, fingerprint="")
+        np.testing.assert_allclose(again.transform, codes.transform, atol=1e-5)
 
     def test_fixed_poses_are_not_searched(self, make, searches):
         drain(make("run", "pose.search=true", "pose.mode=fixed"))

@@ -50,6 +50,7 @@ def found(spikes):
 def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
     errors = align_frame(found.pose.rotations, spikes[1][:KNOWN], SYMMETRY).errors
     assert len(np.unique(found.group)) == 2
+    assert len(np.unique(found.family)) == 1
     assert np.median(errors) < 10
     assert (errors < 20).mean() > 0.9
 
@@ -57,14 +58,16 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
 def test_new_particles_are_posed_in_the_same_frame(spikes, found):
     particles, truth, content = spikes
     rest, recipe = np.arange(KNOWN, 150), Recipe()
-    pose = poses_like(
+    new = poses_like(
         particles.subset(np.arange(KNOWN)), content[:KNOWN], found, particles.subset(rest), content[rest],
         geometry_of(particles, recipe), recipe, device="cpu",
     )  # fmt: skip
-    together = np.concatenate([found.pose.rotations, pose.rotations])
+    together = np.concatenate([found.pose.rotations, new.pose.rotations])
     errors = align_frame(together, truth, SYMMETRY).errors[KNOWN:]
     assert np.median(errors) < 12
     assert (errors < 25).mean() > 0.9
+    for k in np.unique(new.group):  # and in the family of their group
+        assert set(new.family[new.group == k]) == set(found.family[found.group == k])
 
 
 def test_found_poses_come_back_from_disk(found, tmp_path):
@@ -73,6 +76,13 @@ def test_found_poses_come_back_from_disk(found, tmp_path):
     np.testing.assert_array_equal(again.pose.rotations, found.pose.rotations)
     np.testing.assert_array_equal(again.pose.offsets, found.pose.offsets)
     np.testing.assert_array_equal(again.group, found.group)
+    np.testing.assert_array_equal(again.family, found.family)
+
+
+def test_poses_of_an_older_run_have_a_family_for_each_group(found, tmp_path):
+    path = tmp_path / "poses.npz"
+    np.savez(path, rotations=found.pose.rotations, offsets=found.pose.offsets, group=found.group)
+    np.testing.assert_array_equal(FoundPoses.load(path).family, found.group)
 
 
 def test_imported_poses_are_kept_locally_unless_told_otherwise(tiny_stack, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
@@ -201,7 +202,7 @@ def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:
         raise InputError(
             f"{path} does not exist; give the folder that holds mnist, linemod5, maps and real."
         ) from error
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as .npz ({error}); copy it again from where it is kept.") from error
 
 

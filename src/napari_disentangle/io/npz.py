@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
@@ -33,7 +34,7 @@ def read_images(path: Path, pixel_size: float | None = None) -> ParticleSet:
                     f'{path} holds {", ".join(names) or "nothing"}; call the array of images "{NAME}", (n, y, x) or (n, y, x, 3).'
                 )
             data = stored[names[0]]
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as .npz ({error}); it is damaged or of another kind.") from error
     if not (data.ndim == 3 or (data.ndim == 4 and data.shape[-1] == 3)) or data.dtype.kind not in "uif":
         raise InputError(

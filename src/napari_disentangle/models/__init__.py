@@ -57,7 +57,7 @@ _ALL = (
         kind="generative",
         dimensions=(2, 3),
         decodes=True,
-        pose_modes=("free", "local", "fixed", "prior"),
+        pose_modes=("free", "local", "fixed"),
         uses_invariants=True,
         first=True,
     ),

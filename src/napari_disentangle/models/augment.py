@@ -10,11 +10,12 @@ import torch.nn.functional as F
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes, random_rotations_like, sample_images
+from napari_disentangle.models.losses import apply_wedge, sampled_region
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_disentangle.models.base import Spec
+    from napari_disentangle.models.base import Batch, Spec
 
 SHIFT = 0.15
 """Largest random translation along each axis, of the image's edge."""
@@ -26,8 +27,31 @@ _GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
+def turned_volumes(volumes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return volumes (b, n, n, n) each turned at random, and the rotations (b, 3, 3) by which they were sampled."""
+    turns = random_rotations_like(len(volumes), volumes, generator)
+    return align_volumes(volumes, turns, torch.zeros_like(turns[:, 0])), turns
+
+
+def wedged_again(copy: Tensor, turns: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Take the missing wedge from turned volumes as from the particles, and return where they have data after both.
+
+    Parameters
+    ----------
+    copy : (b, n, n, n)
+    turns : (b, 3, 3)
+        By which the particles of `batch` were sampled; they had lost their wedge before.
+    """
+    if batch.tilts is None:
+        return copy, None
+    n, frames = copy.shape[-1], batch.frames
+    again = sampled_region(n, batch.tilts, frames)
+    before = sampled_region(n, batch.tilts, turns if frames is None else frames @ turns)
+    return apply_wedge(copy, again), again * before
+
+
 def augmented(particles: Tensor, spec: Spec, generator: torch.Generator) -> Tensor:
-    """Return a randomly changed copy of each particle (b, ...), by the augmentation of `spec`.
+    """Return a randomly changed copy of each image (b, ...), by the augmentation of `spec`.
 
     Volumes are rotated, uniformly on SO(3). Images are turned, or shifted, scaled or blurred, or their
     contrast, saturation or hue is changed: the rows of DualContrast's table 2.

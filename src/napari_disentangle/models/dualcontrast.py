@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from napari_disentangle.geometry import align_volumes
-from napari_disentangle.models.augment import augmented
+from napari_disentangle.models.augment import augmented, turned_volumes, wedged_again
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, dependence, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
@@ -86,7 +86,8 @@ class DualContrast(DisentanglingModel):
         self.transform_encoder = ConvEncoder(spec, WIDTH)
         self.transform = nn.Linear(WIDTH, 2 * spec.transform)
         self.decoder = Decoder(spec.content + spec.transform, spec)
-        self.register_buffer("centres", torch.zeros(MOST_FAMILIES, spec.transform))
+        self.register_buffer("centres", torch.zeros(MOST_FAMILIES, spec.transform))  # running, for training
+        self.register_buffer("settled", torch.zeros(MOST_FAMILIES, spec.transform))  # measured, for codes
 
     def keep_poses(self) -> None:
         """See transformation codes in the pose of the batch from here on."""
@@ -117,14 +118,18 @@ class DualContrast(DisentanglingModel):
             mean = mean - self._centres(mean, families)
         return mean, logvar.clamp(-8, 4)
 
-    def settle(self, transform: NDArray[np.float32], families: NDArray[np.int64]) -> NDArray[np.float32]:
+    def settle(self, transform: NDArray[np.float32] | None, families: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Centre each family where all its particles (n, t) put it, and return their codes from there."""
-        centres, settled = self.get_buffer("centres"), transform.copy()
+        centres = self.get_buffer("settled")
+        if transform is None:
+            centres.zero_()
+            return None
+        settled = transform.copy()
         for family in np.unique(families):
             mean = transform[families == family].mean(0)
             settled[families == family] -= mean
             if family < len(centres):
-                centres[int(family)] += torch.as_tensor(mean).to(centres)
+                centres[int(family)] = torch.as_tensor(mean).to(centres)
         return settled
 
     def _centres(self, z: Tensor, families: Tensor) -> Tensor:
@@ -132,7 +137,7 @@ class DualContrast(DisentanglingModel):
         centres = self.get_buffer("centres")
         families = families.clamp(max=len(centres) - 1)
         if not self.training:
-            return centres[families]
+            return self.get_buffer("settled")[families]
         found = centres[families]
         for family in families.unique():
             own = families == family
@@ -179,10 +184,13 @@ class DualContrast(DisentanglingModel):
         """Return the losses of a batch; `generator` (on the CPU) makes every random number."""
         x = batch.volumes
         pairs: tuple[Pairs, Pairs] = (self.spec.content_pairs, self.spec.transform_pairs)
-        copy, seen = augmented(x, self.spec, generator), None
-        if batch.tilts is not None:
-            seen = sampled_region(x.shape[-1], batch.tilts, batch.frames)
-            copy = apply_wedge(copy, seen)
+        seen: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.spec.dims == 2:
+            copy = augmented(x, self.spec, generator)
+        else:
+            copy, seen_in_copy = wedged_again(*turned_volumes(x, generator), batch)
+            if batch.tilts is not None:
+                seen = sampled_region(x.shape[-1], batch.tilts, batch.frames), seen_in_copy
         c, copy_c = self._content(x, batch), self._content(copy, batch)
         content = _towards(c[0], copy_c[0], pairs[0])
         if self.posed:
@@ -199,7 +207,7 @@ class DualContrast(DisentanglingModel):
         return Losses(total, {name: term.detach() for name, term in terms.items()})
 
     def _plain_losses(
-        self, x: Tensor, copy: Tensor, seen: Tensor | None, c: Code, copy_c: Code, pairs: tuple[Pairs, Pairs],
+        self, x: Tensor, copy: Tensor, seen: tuple[Tensor | None, Tensor | None], c: Code, copy_c: Code, pairs: tuple[Pairs, Pairs],
         generator: torch.Generator,
     ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
         """Return the terms of L_vae for a particle and its copy, and what else shapes z.
@@ -210,19 +218,17 @@ class DualContrast(DisentanglingModel):
         z, copy_z = self._transform(x), self._transform(copy)
         variance = _variance(x * sphere)
 
-        def redrawn(content: Code, transform: Code, particles: Tensor) -> Tensor:
+        def redrawn(content: Code, transform: Code, particles: Tensor, measured: Tensor | None) -> Tensor:
             decoded = self._decoder(draw(*content, generator), draw(*transform, generator), x.shape[-1])
-            return squared_distance(decoded, particles, sphere, seen) / variance
+            return squared_distance(decoded, particles, sphere, measured) / variance
 
         terms = {
-            "reconstruction": redrawn(copy_c if self.spec.exchange else c, z, x),
-            "copy_reconstruction": redrawn(c if self.spec.exchange else copy_c, copy_z, copy),
+            "reconstruction": redrawn(copy_c if self.spec.exchange else c, z, x, seen[0]),
+            "copy_reconstruction": redrawn(c if self.spec.exchange else copy_c, copy_z, copy, seen[1]),
             "kl": kl_to_prior(*c) + kl_to_prior(*z) + kl_to_prior(*copy_c) + kl_to_prior(*copy_z),
         }
         shaped = _away(z[0], copy_z[0], pairs[1])
-        if pairs[1] == "none" or not self.spec.independence:
-            return terms, shaped
-        return terms, shaped + self.spec.independence * dependence(z[0], c[0].detach())
+        return terms, shaped + self._shared(z, c)
 
     def _posed_losses(
         self, batch: Batch, c: Code, copy_c: Code, pairs: tuple[Pairs, Pairs], generator: torch.Generator
@@ -239,6 +245,8 @@ class DualContrast(DisentanglingModel):
         strangers = None if families is None else _partners(families, generator, same=False)
         lent = draw(*(copy_c if self.spec.exchange else c), generator)
         content, transform = c[0].new_zeros(()), c[0].new_zeros(())
+        if families is None:  # imported poses before a search: nothing tells which particles are alike
+            transform = transform + self._shared(z, c)
         if strangers is None:
             content = content + _apart(c[0], pairs[0])
         else:
@@ -254,6 +262,12 @@ class DualContrast(DisentanglingModel):
         decoded = self._decoder(lent, draw(*z, generator), n)
         reconstruction = squared_distance(decoded, aligned, sphere, seen) / _variance(aligned * sphere)
         return {"reconstruction": reconstruction, "kl": kl_to_prior(*c) + kl_to_prior(*z)}, content, transform
+
+    def _shared(self, z: Code, c: Code) -> Tensor:
+        """Return the weighted dependence of z on c; c has no say in it."""
+        if not self.spec.independence or self.spec.transform_pairs == "none":
+            return c[0].new_zeros(())
+        return self.spec.independence * dependence(z[0], c[0].detach())
 
     def _redrawn_alike(self, content: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """Return how unlike the codes z are of two decoded particles of different content and the same z ~ N(0, I)."""

@@ -6,6 +6,7 @@ parameterized transformations", CVPR 2022; written from its equations.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -146,7 +147,8 @@ class Harmony(DisentanglingModel):
             "copy_reconstruction": copy_reconstruction.detach(),
             "kl": kl.detach(),
         }
-        energy = (x_k.detach() * sphere).square().mean() / (copy * sphere).square().mean()
+        kept = self.pose.align(x, replace(moves, scales=None, gains=None)) if spec.dims == 2 else x_k
+        energy = (kept.detach() * sphere).square().mean() / (copy * sphere).square().mean()
         return Losses(total, terms, float(energy))
 
 

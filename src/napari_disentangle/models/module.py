@@ -100,8 +100,11 @@ class DisentanglingModel(nn.Module):
         """Fit a linear model to all particles (n, ...) and their invariants (n, m); others are trained by steps."""
         raise NotImplementedError
 
-    def settle(self, transform: NDArray[np.float32], families: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Take note of the transformation codes (n, t) of all particles before they are kept; return them as kept."""
+    def settle(self, transform: NDArray[np.float32] | None, families: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Take note of the transformation codes (n, t) of all particles before they are kept; return them as kept.
+
+        Called with None first: what an earlier call has noted is forgotten, and codes are made without it.
+        """
         del families
         return transform
 

@@ -32,7 +32,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, particles: Tensor) -> Tensor:
         """Return (b, features) of particles (b, ...) at the coarse size."""
-        return self.features(self.convolutions(particles.reshape(-1, *self.grid)).flatten(1))
+        return self.features(self.convolutions(particles.reshape(len(particles), *self.grid)).flatten(1))
 
 
 class Decoder(nn.Module):

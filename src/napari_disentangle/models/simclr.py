@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from napari_disentangle.geometry import place_volumes, random_rotations_like, sample_images
+from napari_disentangle.geometry import sample_images
+from napari_disentangle.models.augment import turned_volumes, wedged_again
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
@@ -93,18 +94,19 @@ class SimCLR(DisentanglingModel):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch; `generator` (on the CPU) makes every random number."""
-        _, contents, transforms = self._views(batch, generator)
+        _, _, contents, transforms = self._views(batch, generator)
         total, terms = self._contrast(contents, transforms)
         return Losses(total, terms)
 
-    def _views(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return two turned copies of each particle (2 b, ...) and the heads' numbers of three views (3 b, ...).
+    def _views(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """Return two turned copies of each particle (2 b, ...), where they have data, and heads of views (3 b, ...).
 
         Views are of the first copy, of the first again and of the second.
         """
-        first, second = (turned(batch, self.spec.dims, generator) for _ in range(2))
+        (first, one), (second, two) = (turned(batch, self.spec.dims, generator) for _ in range(2))
         views = [seen_again(copy, batch, generator) for copy in (first, first, second)]
-        return torch.cat([first, second]), *self._encode(torch.cat(views))
+        seen = None if one is None or two is None else torch.cat([one, two])
+        return torch.cat([first, second]), seen, *self._encode(torch.cat(views))
 
     def _contrast(self, contents: Tensor, transforms: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the two losses of the heads' numbers of three views, as `_views` orders them, and their terms."""
@@ -146,14 +148,13 @@ class GenerativeSimCLR(SimCLR):
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch; `generator` (on the CPU) makes every random number."""
         spec, n, b = self.spec, batch.volumes.shape[-1], len(batch.volumes)
-        copies, contents, transforms = self._views(batch, generator)
+        copies, seen, contents, transforms = self._views(batch, generator)
         contrast, terms = self._contrast(contents, transforms)
         (mean_c, logvar_c), (mean_z, logvar_z) = (
             torch.cat([numbers[:b], numbers[2 * b :]]).chunk(2, 1) for numbers in (contents, transforms)
         )
         logvar_c, logvar_z = logvar_c.clamp(-8, 4), logvar_z.clamp(-8, 4)
         drawn = self.decode(draw(mean_c, logvar_c, generator), draw(mean_z, logvar_z, generator), n)
-        seen = None if batch.tilts is None else sampled_region(n, batch.tilts, batch.frames).repeat(2, 1, 1, 1)
         reconstruction = squared_distance(drawn, copies, self.sphere(n), seen)
         kl_c, kl_z = kl_to_prior(mean_c, logvar_c), kl_to_prior(mean_z, logvar_z)
         voxels = math.prod(spec.shape(spec.fine))
@@ -169,19 +170,19 @@ def _head(numbers: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(WIDTH, 128), nn.LeakyReLU(0.1), nn.Linear(128, numbers))
 
 
-def turned(batch: Batch, dims: int, generator: torch.Generator) -> Tensor:
+def turned(batch: Batch, dims: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
     """Return the particles of a batch, each turned at random about its centre: volumes on SO(3), images in the plane.
 
-    Outside an image lies the mean of its border; outside a volume zero, the background.
+    Outside an image lies the mean of its border; outside a volume zero, the background. Volumes lose their missing
+    wedge again; where they have data after that comes second, None for all.
     """
     x = batch.volumes
     if dims == 3:
-        rotations = random_rotations_like(len(x), x, generator)
-        return measured(place_volumes(x, rotations, x.new_zeros(len(x), 3)), batch)
+        return wedged_again(*turned_volumes(x, generator), batch)
     angles = torch.rand(len(x), generator=generator).to(x) * (2 * math.pi)
     border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1)
     level = border.mean(-1)[..., None, None]
-    return sample_images(x - level, turns(angles), x.new_zeros(len(x), 2)) + level
+    return sample_images(x - level, turns(angles), x.new_zeros(len(x), 2)) + level, None
 
 
 def seen_again(copy: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:

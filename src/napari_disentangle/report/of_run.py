@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.export import read_average
+from napari_disentangle.models import model_info
 from napari_disentangle.report import figures
 from napari_disentangle.report.page import Section, write_page
 from napari_disentangle.stages import space_of
@@ -144,7 +145,8 @@ def _training(run: Run) -> Section:
     epochs = [event for event in run.events() if event["event"] == "epoch"]
     section = Section("Training")
     if not epochs:
-        return section.words("No epoch was finished.")
+        solved = model_info(run.recipe.model.name).kind == "linear"
+        return section.words("Solved at once." if solved else "No epoch was finished.")
     at = np.array([float(event["epoch"]) for event in epochs])
     # Losses of the coarse and of the fine stage are no single curve: a gap parts them.
     sizes = np.array([event.get("size", 0) for event in epochs])

@@ -149,7 +149,10 @@ def encode_particles(
     """
     model, geometry, weights = load_model(run, device=device)
     theirs = geometry_of(particles, run.recipe)
-    if not np.isclose(theirs.edge, geometry.edge, rtol=0.01) or theirs.fine != geometry.fine:
+    kinds = [(g.dims, g.channels, g.coarse, g.fine) for g in (theirs, geometry)]
+    if not np.isclose(theirs.edge, geometry.edge, rtol=0.01) or kinds[0] != kinds[1]:
+        if kinds[0][:2] != kinds[1][:2]:
+            raise InputError(f"{particles.path} holds particles of another kind than those {run.path} was trained on.")
         raise InputError(
             f"{particles.path}: boxes of {theirs.edge:.0f} A ({theirs.box} voxels) do not fit {run.path}, which was "
             f"trained on {geometry.edge:.0f} A ({geometry.box} voxels); extract them in the same way."
@@ -159,11 +162,12 @@ def encode_particles(
     codes = codes_of(model, inputs, device=device, epoch=own.epoch, fingerprint=weights)
     if not run.poses_path.is_file():
         return codes
-    pose = poses_like(
+    posed = poses_like(
         run.particles(), own.content, FoundPoses.load(run.poses_path), particles, codes.content, geometry, run.recipe,
         device=device,
     )  # fmt: skip
-    return codes_of(model, with_poses(inputs, pose), device=device, epoch=own.epoch, fingerprint=weights)
+    inputs = with_poses(inputs, posed.pose, posed.family)
+    return codes_of(model, inputs, device=device, epoch=own.epoch, fingerprint=weights)
 
 
 def decode(
@@ -216,3 +220,21 @@ def decode_with(
         )
         volumes = model.decode(content_code, transform_code, size) * model.sphere(size)
     return volumes.cpu().numpy(), geometry.edge / size
+
+
+def placed_images(
+    model: DisentanglingModel, content: NDArray[np.float32], transform: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the images of codes (b, c) and (b, t), turned, shifted and scaled as an explicit transformation says."""
+    import torch
+
+    from napari_disentangle.models.base import Batch, Encoding
+
+    count, size = len(content), model.spec.coarse
+    nowhere = torch.zeros(count, 3)
+    blank = Batch(
+        torch.zeros(count, *model.spec.shape(size)), torch.zeros(count, 0), torch.eye(3).repeat(count, 1, 1), nowhere
+    )
+    with torch.no_grad():
+        code = Encoding(torch.as_tensor(content), torch.as_tensor(transform))
+        return (model.reconstruct(blank, code) * model.sphere(size)).numpy()

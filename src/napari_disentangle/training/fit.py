@@ -345,9 +345,13 @@ class _Loop:
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             raise self._diverged()
         self.model.eval()
+        families = self.inputs.families
+        if families is not None:
+            self.model.settle(None, families)
         codes = codes_of(self.model, self.inputs, device=self.device, epoch=self.epoch, fingerprint="")
-        if self.inputs.families is not None:
-            codes = replace(codes, transform=self.model.settle(codes.transform, self.inputs.families))
+        settled = None if families is None else self.model.settle(codes.transform, families)
+        if settled is not None:
+            codes = replace(codes, transform=settled)
         save_checkpoint(
             self.run.path,
             self.model,

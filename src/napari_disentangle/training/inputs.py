@@ -337,7 +337,9 @@ def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float
 
 def with_imported_poses(recipe: Recipe, particles: ParticleSet, settings: Iterable[str]) -> Recipe:
     """Return a recipe that keeps imported poses locally, where there are some and `settings` do not say otherwise."""
-    local = "local" in model_info(recipe.model.name).pose_modes
+    shape = () if particles.volumes is None else particles.volumes.shape
+    volumes = len(shape) == 4 and shape[-1] != COLOURS
+    local = "local" in model_info(recipe.model.name).pose_modes and volumes
     if particles.pose is None or not local or any(setting.strip().startswith("pose.mode") for setting in settings):
         return recipe
     return recipe.with_settings(["pose.mode=local"])

@@ -112,9 +112,11 @@ def find_poses(
         turn, move = np.eye(3), np.zeros(3)
         if recipe.pose.mode == "free":
             volume, turn, move, like = _into_known_frame(volume, averages, geometry)
-            averages.append(volume)
-            families.append(done if like is None else families[like])
-            family[rows] = families[-1]
+        else:
+            like = _superposed(volume, averages, geometry)
+        averages.append(volume)
+        families.append(done if like is None else families[like])
+        family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
@@ -124,7 +126,7 @@ def find_poses(
 def poses_like(
     known: ParticleSet, known_content: NDArray[np.float32], found: FoundPoses, particles: ParticleSet,
     content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str,
-) -> Pose:  # fmt: skip
+) -> FoundPoses:  # fmt: skip
     """Search poses of new particles, each against the average of the group whose content is nearest.
 
     Parameters
@@ -138,8 +140,8 @@ def poses_like(
 
     Returns
     -------
-    Pose
-        (m,).
+    FoundPoses
+        (m,), with the group and family that each was aligned with.
     """
     labels = np.unique(found.group)
     centres = np.stack([known_content[found.group == k].mean(0) for k in labels])
@@ -159,7 +161,8 @@ def poses_like(
             max_shift=geometry.max_shift * geometry.edge, seed=recipe.training.seed, device=device,
         )  # fmt: skip
         rotations[rows], offsets[rows] = pose.rotations, pose.offsets
-    return Pose(rotations, offsets)
+    family = np.array([found.family[found.group == k][0] for k in labels])
+    return FoundPoses(Pose(rotations, offsets), labels[nearest], family[nearest])
 
 
 def _into_known_frame(
@@ -179,6 +182,16 @@ def _into_known_frame(
         return volume, np.eye(3), np.zeros(3), None
     match = matches[best]
     return match.moved(volume), match.rotation, match.shift * geometry.edge / n, best
+
+
+def _superposed(volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry) -> int | None:
+    """Return which earlier average an average is like as it lies: frames are those of the imported poses."""
+    n = geometry.fine
+    grid = np.indices(volume.shape) - n // 2
+    inside = (grid**2).sum(0) <= (geometry.sphere * n) ** 2
+    found = [float(np.corrcoef(volume[inside], other[inside])[0, 1]) for other in others]
+    best = max(range(len(found)), key=lambda k: found[k], default=None)
+    return None if best is None or found[best] < ALIKE else best
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:
