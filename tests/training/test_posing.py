@@ -9,6 +9,7 @@ import pytest
 
 from napari_disentangle.io import read_particles
 from napari_disentangle.metrics import align_frame, read_truth
+from napari_disentangle.particles import Pose
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.sample import MAPS
 from napari_disentangle.simulate import simulate_stack
@@ -53,6 +54,19 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
     assert len(np.unique(found.family)) == 1
     assert np.median(errors) < 10
     assert (errors < 20).mean() > 0.9
+
+
+def test_about_imported_poses_every_group_is_a_family(spikes):
+    """Nothing is joined there: groups keep the frames they were imported in."""
+    particles, truth, content = spikes
+    first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local"])
+    given = Pose(truth[:KNOWN], np.zeros((KNOWN, 3)))
+    posed = find_poses(
+        particles.subset(first), content[:KNOWN], given, geometry_of(particles, recipe), recipe,
+        device="cpu", progress=lambda *_: None,
+    )  # fmt: skip
+    assert len(np.unique(posed.group)) == 2
+    np.testing.assert_array_equal(posed.family, posed.group)
 
 
 def test_new_particles_are_posed_in_the_same_frame(spikes, found):

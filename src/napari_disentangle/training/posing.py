@@ -112,10 +112,10 @@ def find_poses(
         turn, move = np.eye(3), np.zeros(3)
         if recipe.pose.mode == "free":
             volume, turn, move, like = _into_known_frame(volume, averages, geometry)
-        else:
-            like = _superposed(volume, averages, geometry)
-        averages.append(volume)
-        families.append(done if like is None else families[like])
+            averages.append(volume)
+            families.append(done if like is None else families[like])
+        else:  # each group keeps the frame of its imported poses, and is a family of its own
+            families.append(done)
         family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
@@ -182,16 +182,6 @@ def _into_known_frame(
         return volume, np.eye(3), np.zeros(3), None
     match = matches[best]
     return match.moved(volume), match.rotation, match.shift * geometry.edge / n, best
-
-
-def _superposed(volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry) -> int | None:
-    """Return which earlier average an average is like as it lies: frames are those of the imported poses."""
-    n = geometry.fine
-    grid = np.indices(volume.shape) - n // 2
-    inside = (grid**2).sum(0) <= (geometry.sphere * n) ** 2
-    found = [float(np.corrcoef(volume[inside], other[inside])[0, 1]) for other in others]
-    best = max(range(len(found)), key=lambda k: found[k], default=None)
-    return None if best is None or found[best] < ALIKE else best
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:
