@@ -200,7 +200,7 @@ class DualContrast(DisentanglingModel):
             content = content + _apart(c[0], pairs[0])
             found, transform = self._plain_losses(x, copy, seen, c, copy_c, pairs, generator)
         if pairs[1] in ("both", "positive"):
-            transform = transform + self._redrawn_alike(c[0].detach(), x.shape[-1], generator)
+            transform = transform + self._redrawn_alike(c[0].detach(), generator)
         kl = found.pop("kl")
         total = VOXELS * sum(found.values()) + (KL if self.spec.kl is None else self.spec.kl) * kl + content + transform
         terms = found | {"content_pairs": content, "transformation_pairs": transform, "kl": kl}
@@ -269,13 +269,18 @@ class DualContrast(DisentanglingModel):
             return c[0].new_zeros(())
         return self.spec.independence * dependence(z[0], c[0].detach())
 
-    def _redrawn_alike(self, content: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        """Return how unlike the codes z are of two decoded particles of different content and the same z ~ N(0, I)."""
-        b = len(content)
-        shared = torch.randn(b, self.spec.transform, generator=generator).to(content)
-        others = content[torch.randperm(b, generator=generator).to(content.device)]
-        one, two = (self._transform(self._decoder(c, shared, size))[0] for c in (content, others))
-        return _towards(one, two, "positive")
+    def _redrawn_alike(self, content: Tensor, generator: torch.Generator) -> Tensor:
+        """Return how unlike the codes z are of two decoded particles of different content and the same z ~ N(0, I).
+
+        Of half of the batch, and at the coarse size, at which z is read.
+        """
+        half = max(1, len(content) // 2)
+        shared = torch.randn(half, self.spec.transform, generator=generator).to(content)
+        order = torch.randperm(len(content), generator=generator).to(content.device)
+        one, two = content[order[:half]], content[order[-half:]]
+        drawn = self._decoder(torch.cat([one, two]), shared.repeat(2, 1), self.spec.coarse)
+        first, second = self._transform(drawn)[0].chunk(2)
+        return _towards(first, second, "positive")
 
 
 def _bounded(codes: Tensor) -> Tensor:
