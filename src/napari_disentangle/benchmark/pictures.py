@@ -110,9 +110,9 @@ def _transfer(
             batch = replace(inputs.batch(shown[of_transform], size, "cpu"), tilts=None, frames=None)
             posed = codes.pose is not None
             code = Encoding(content, transform, batch.rotations if posed else None, batch.shifts if posed else None)
-            decoded = model.reconstruct(batch, code)
+            decoded = model.reconstruct(batch, code) * model.sphere(size)
         else:
-            decoded = model.decode(content, transform, size)
+            decoded = model.decode(content, transform, size) * model.sphere(size)
     originals, made = _pictures(given.volumes, model.spec.dims), _pictures(decoded, model.spec.dims)
     grid: list[list[Picture | None]] = [[None, *originals]]
     grid.extend([originals[i], *made[i * k : (i + 1) * k]] for i in range(k))
@@ -139,8 +139,9 @@ def _traversal(
                 torch.as_tensor(np.asarray(part, dtype=np.float32)) for part in (codes_at["content"], moved)
             )
             with torch.no_grad():
-                grid.append([*_pictures(model.decode(content, transform, size), model.spec.dims)])
-            names.append(f"{space} {dimension}")
+                decoded = model.decode(content, transform, size) * model.sphere(size)
+                grid.append([*_pictures(decoded, model.spec.dims)])
+            names.append(f"{space.removesuffix('ation')} {dimension}")
     return grid, names, [f"{step:+.1f}" for step in STEPS], "standard deviations from the mean"
 
 
