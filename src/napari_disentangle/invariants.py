@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import shell_index, wedge_mask
+from napari_disentangle.particles import dimensions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -131,7 +132,7 @@ def invariants(particles: ParticleSet, *, shells: int = 12, batch: int = 256) ->
         raise InputError(f"{particles.path} has positions but no boxes; extract the particles first.")
     shape = particles.volumes.shape
     box = shape[1:]
-    if len(shape) == 3 or shape[-1] == 3:
+    if dimensions(shape) == 2:
         step = max(1, _VOXELS_AT_ONCE // int(np.prod(box)))
         read = (particles.volumes.read(np.arange(k, min(k + step, len(particles)))) for k in range(0, shape[0], step))
         images = np.concatenate([part if len(shape) == 3 else part.mean(-1) for part in read])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+
+
+def dimensions(shape: tuple[int, ...]) -> Literal[2, 3]:
+    """Return 3 for the shape of a stack of volumes (n, z, y, x), 2 for images (n, y, x) or in colour (n, y, x, 3)."""
+    return 3 if len(shape) == 4 and shape[-1] != 3 else 2
 
 
 class Volumes(Protocol):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.models import MODELS
+from napari_disentangle.models.base import Augmentation, Move, Pairs, PoseMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +57,7 @@ class ModelSettings(_Settings):
     soft_sphere: Annotated[bool, Field(description="Compare particles inside a soft sphere only.")] = True
     wedge: Annotated[bool, Field(description="Heed the missing wedge where the tilt range is known.")] = True
     moves: Annotated[
-        tuple[Literal["rotation", "translation", "scale", "contrast"], ...] | None,
+        tuple[Move, ...] | None,
         BeforeValidator(_listed),
         Field(description="What an explicit transformation of images does, with commas; without it, all that fits."),
     ] = None
@@ -67,15 +68,15 @@ class ModelSettings(_Settings):
         bool, Field(description="Harmony compares each particle with its moved copy; off for its ablation.")
     ] = True
     content_pairs: Annotated[
-        Literal["both", "positive", "negative", "none"],
+        Pairs,
         Field(description="Pairs that shape DualContrast's content code; all but both are its ablations."),
     ] = "both"
     transform_pairs: Annotated[
-        Literal["both", "positive", "negative", "none"],
+        Pairs,
         Field(description="Pairs that shape DualContrast's transformation code."),
     ] = "both"
     augmentation: Annotated[
-        Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"],
+        Augmentation,
         Field(description="What makes the copy that shares a particle's content; volumes are rotated."),
     ] = "rotation"
     turn: Annotated[
@@ -100,7 +101,7 @@ class PoseSettings(_Settings):
     """Where each particle may lie in its box."""
 
     mode: Annotated[
-        Literal["free", "local", "fixed", "prior"],
+        PoseMode,
         Field(
             description="free: any; local: near the imported pose; fixed: the imported one; prior: its tilt and psi, any rot."
         ),

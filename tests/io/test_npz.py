@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.io import read_particles, require_boxes
+from napari_disentangle.io import describe, read_particles, require_boxes
 
 
 @pytest.mark.parametrize("shape", [(9, 12, 12), (9, 12, 12, 3)])
@@ -19,6 +19,7 @@ def test_images_are_read(tmp_path, shape, name):
     np.testing.assert_array_equal(found.ids, np.arange(9))
     assert found.voxel_size is None  # nothing is assumed
     assert found.notes == ()
+    assert describe(tmp_path / "a.npz").kind == "images"
     assert read_particles(tmp_path / "a.npz", voxel_size=3.5).voxel_size == 3.5
 
 

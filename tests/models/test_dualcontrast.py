@@ -208,3 +208,8 @@ class TestAugmentation:
         lost = (wedge - seen)[:, low].clamp_min(0)
         assert lost.sum() > 50
         assert (power[:, low] * lost).sum() / lost.sum() < 0.5 * inside
+
+
+def test_volumes_are_augmented_by_rotation_alone():
+    with pytest.raises(InputError, match='augmented by rotation; "scale"'):
+        built(augmentation="scale")

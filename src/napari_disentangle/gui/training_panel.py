@@ -16,6 +16,7 @@ from napari_disentangle.gui.plots import LossPlot
 from napari_disentangle.gui.results import central
 from napari_disentangle.gui.theme import WARNING, theme_colours
 from napari_disentangle.models import MODELS, ModelInfo
+from napari_disentangle.particles import dimensions
 from napari_disentangle.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -167,15 +168,15 @@ class TrainingPanel(QWidget):
 
     def _offer_models(self) -> None:
         """Let only models be chosen that can take what is open."""
-        dimensions = self._dimensions()
+        open_dimensions = self._dimensions()
         fitting: list[int] = []
         for k in range(self.model.count()):
             name: str | None = self.model.itemData(k)
             if name is None:
                 continue
             info = MODELS[name]
-            fits = dimensions in info.dimensions
-            offer(self.model, k, offered=fits, tooltip=info.summary if fits else misfit(info, dimensions))
+            fits = open_dimensions in info.dimensions
+            offer(self.model, k, offered=fits, tooltip=info.summary if fits else misfit(info, open_dimensions))
             fitting += [k] if fits else []
         if fitting and self.model.currentIndex() not in fitting:
             self.model.setCurrentIndex(fitting[0])
@@ -185,7 +186,7 @@ class TrainingPanel(QWidget):
         session = self._bench.session
         particles = session.particles if session.source is None else session.source.particles
         volumes = None if particles is None else particles.volumes
-        return 3 if volumes is None else len(volumes.shape) - 1
+        return 3 if volumes is None else dimensions(volumes.shape)
 
     def _on_preset(self) -> None:
         info, name = MODELS[self.model.currentData()], self.preset.currentData()

@@ -17,6 +17,7 @@ from napari_disentangle.io.placement import Where
 from napari_disentangle.io.relion import from_table, read_relion
 from napari_disentangle.io.stacks import MRC_SUFFIXES, read_stack
 from napari_disentangle.io.tomograms import some
+from napari_disentangle.particles import dimensions
 
 if TYPE_CHECKING:
     from napari_disentangle.io.placement import SizeFrom
@@ -100,7 +101,7 @@ def require_boxes(particles: ParticleSet) -> Volumes:
             or f"{particles.path} lists positions in tomograms, not boxes; cut them out first, with napari-disentangle "
             f"extract {particles.path} OUT --box N, and go on with OUT."
         )
-    if particles.voxel_size is None and len(particles.volumes.shape) == 4 and particles.volumes.shape[-1] != 3:
+    if particles.voxel_size is None and dimensions(particles.volumes.shape) == 3:
         raise InputError(f"Neither {particles.path} nor its boxes say their voxel size; give --voxel-size in Angstrom.")
     return particles.volumes
 
@@ -118,8 +119,7 @@ def _check_numbers(voxel_size: float | None, tilt_range: tuple[float, float] | N
 
 def _say_unknown_tilts(particles: ParticleSet) -> ParticleSet:
     """Add a note where a wedge may be missing that nothing tells of; 2D images have none."""
-    shape = () if particles.volumes is None else particles.volumes.shape
-    if len(shape) == 3 or shape[-1:] == (3,):
+    if particles.volumes is not None and dimensions(particles.volumes.shape) == 2:
         return particles
     used = [] if particles.tomogram is None else [particles.tomograms[k] for k in np.unique(particles.tomogram)]
     unknown = [t.name for t in used if t.tilt_range is None]

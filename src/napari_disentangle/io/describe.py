@@ -12,6 +12,7 @@ from napari_disentangle.io.mrc import read_header
 from napari_disentangle.io.stacks import MRC_SUFFIXES
 from napari_disentangle.io.star import StarFile
 from napari_disentangle.io.tomograms import read_tomograms, tomogram_block
+from napari_disentangle.particles import dimensions
 
 if TYPE_CHECKING:
     from napari_disentangle.io.placement import SizeFrom
@@ -158,7 +159,7 @@ def describe_particles(particles: ParticleSet) -> Description:
 
 def _kind(particles: ParticleSet, shape: tuple[int, ...] | None) -> Literal["boxes", "images", "positions", "list"]:
     if shape is not None:
-        return "boxes" if len(shape) == 3 else "images"
+        return "boxes" if dimensions((len(particles), *shape)) == 3 else "images"
     return "list" if particles.tomogram is None else "positions"
 
 

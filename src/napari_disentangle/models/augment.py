@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes, random_rotations_like, sample_images
 from napari_disentangle.models.losses import apply_wedge, sampled_region
+from napari_disentangle.models.transformations import with_contrast
+from napari_disentangle.models.warps import turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,22 +55,15 @@ def wedged_again(copy: Tensor, turns: Tensor, batch: Batch) -> tuple[Tensor, Ten
 def augmented(particles: Tensor, spec: Spec, generator: torch.Generator) -> Tensor:
     """Return a randomly changed copy of each image (b, ...), by the augmentation of `spec`.
 
-    Volumes are rotated, uniformly on SO(3). Images are turned, or shifted, scaled or blurred, or their
-    contrast, saturation or hue is changed: the rows of DualContrast's table 2.
+    Images are turned, shifted, scaled or blurred, or their contrast, saturation or hue is changed: the rows of
+    DualContrast's table 2.
 
     Raises
     ------
     InputError
-        Anything but rotation of volumes; a change of colour of grey images.
+        A change of colour of grey images.
     """
     kind, b = spec.augmentation, len(particles)
-    if spec.dims == 3:
-        if kind != "rotation":
-            raise InputError(
-                f'Volumes are augmented by rotation; "{kind}" is for images: leave model.augmentation out.'
-            )
-        turns = random_rotations_like(b, particles, generator)
-        return align_volumes(particles, turns, torch.zeros_like(turns[:, 0]))
 
     def uniform(low: float, high: float) -> Tensor:
         return (torch.rand(b, generator=generator) * (high - low) + low).to(particles)
@@ -78,22 +73,18 @@ def augmented(particles: Tensor, spec: Spec, generator: torch.Generator) -> Tens
     if kind in ("rotation", "translation", "scale"):
         angle = uniform(-limit, limit) if kind == "rotation" else none
         scale = torch.exp(uniform(math.log(SCALES[0]), math.log(SCALES[1]))) if kind == "scale" else one
-        c, s = scale * angle.cos(), scale * angle.sin()
         shift = torch.stack([uniform(-SHIFT, SHIFT), uniform(-SHIFT, SHIFT)], 1) if kind == "translation" else None
         moved = torch.zeros(b, 2).to(particles) if shift is None else shift * particles.shape[-1]
-        return sample_images(particles, torch.stack([c, -s, s, c], -1).reshape(-1, 2, 2), moved)
-    wide = (-1, *(1,) * (particles.ndim - 1))
+        return sample_images(particles, scale[:, None, None] * turns(angle), moved)
     if kind == "contrast":
-        gain = torch.exp(uniform(math.log(GAINS[0]), math.log(GAINS[1]))).reshape(wide)
-        mean = particles.flatten(1).mean(1).reshape(wide)
-        return mean + (particles - mean) * gain
+        return with_contrast(particles, torch.exp(uniform(math.log(GAINS[0]), math.log(GAINS[1]))))
     if kind == "blur":
         return _blurred(particles, uniform(*SIGMAS))
     if spec.channels == 1:
         raise InputError(f"Grey images have no {kind} to change; choose another model.augmentation.")
     if kind == "saturation":
         grey = (particles * torch.tensor(_GREY).to(particles).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
-        return grey + (particles - grey) * uniform(0.0, 2.0).reshape(wide)
+        return grey + (particles - grey) * uniform(0.0, 2.0).reshape(-1, 1, 1, 1)
     return torch.einsum("bij,bjyx->biyx", _hue_turns(uniform(-math.pi, math.pi)), particles)
 
 

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
+from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes
 from napari_disentangle.models.augment import augmented, turned_volumes, wedged_again
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, dependence, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
+from napari_disentangle.models.nets import ConvEncoder, Decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +78,10 @@ class DualContrast(DisentanglingModel):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
+        if spec.dims == 3 and spec.augmentation != "rotation":
+            raise InputError(
+                f'Volumes are augmented by rotation; "{spec.augmentation}" is for images: leave model.augmentation out.'
+            )
         self.posed = spec.dims == 3 and spec.pose_mode != "free"
         self.encoder = ConvEncoder(spec, WIDTH)
         self.content = nn.Sequential(
@@ -101,18 +106,15 @@ class DualContrast(DisentanglingModel):
             self.linear.weight.copy_(anchor.T)
             self.content[-1].weight.mul_(0.1)  # pyright: ignore[reportOperatorIssue, reportCallIssue]
 
-    def _small(self, particles: Tensor) -> Tensor:
-        return resample(particles, self.spec.coarse) * self.sphere(self.spec.coarse)
-
     def _content(self, particles: Tensor, batch: Batch) -> Code:
         """Return mu and logvar (b, c) of the content."""
-        features, scaled = self.encoder(self._small(particles)), self.features_of(batch)
+        features, scaled = self.encoder(self.small(particles)), self.features_of(batch)
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)
         return _bounded(mean if self.linear is None else mean + self.linear(scaled)), logvar.clamp(-8, 4)
 
     def _transform(self, particles: Tensor, families: Tensor | None = None) -> Code:
         """Return mu and logvar (b, t) of the transformation; mu is centred within each family."""
-        mean, logvar = self.transform(self.transform_encoder(self._small(particles))).chunk(2, 1)
+        mean, logvar = self.transform(self.transform_encoder(self.small(particles))).chunk(2, 1)
         mean = _bounded(mean)
         if families is not None:
             mean = mean - self._centres(mean, families)

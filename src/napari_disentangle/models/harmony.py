@@ -15,7 +15,7 @@ from torch import nn
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_between, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
+from napari_disentangle.models.nets import ConvEncoder, Decoder
 from napari_disentangle.models.transformations import Moves, RigidTransformation, transformation_of
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ class Harmony(DisentanglingModel):
 
     def _encode(self, volumes: Tensor, batch: Batch, rotations: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Moves]:
         """Return mu and logvar of the content, and the moves."""
-        coarse = self.spec.coarse
-        small = resample(volumes, coarse) * self.sphere(coarse)
-        features = self.encoder(small)
+        features = self.encoder(self.small(volumes))
         moves = self.pose(features, rotations, shifts)
         scaled = self.features_of(batch)
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from napari_disentangle.geometry import place_volumes
 from napari_disentangle.models.losses import apply_wedge, sampled_region
-from napari_disentangle.models.nets import soft_sphere
+from napari_disentangle.models.nets import resample, soft_sphere
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +96,21 @@ class DisentanglingModel(nn.Module):
         if batch.tilts is None:
             return placed
         return apply_wedge(placed, sampled_region(size, batch.tilts, batch.frames))
+
+    def small(self, particles: Tensor) -> Tensor:
+        """Return particles (b, ...) as encoders see them: at the coarse size, inside the soft sphere."""
+        coarse = self.spec.coarse
+        return resample(particles, coarse) * self.sphere(coarse)
+
+    def bound(self, reconstruction: Tensor, nats: Tensor) -> Tensor:
+        """Return the loss of a mean squared distance and of what codes cost, in nats a particle.
+
+        ``reconstruction + 2 nats / V`` with the V voxels of the fine size; times V / 2 where distances are summed,
+        which is the evidence bound of voxels of unit variance.
+        """
+        voxels = math.prod(self.spec.shape(self.spec.fine))
+        total = reconstruction + nats * 2 / voxels
+        return total * voxels / 2 if self.spec.summed else total
 
     def solve(self, particles: NDArray[np.float32], invariants: NDArray[np.float32], seed: int) -> None:
         """Fit a linear model to all particles (n, ...) and their invariants (n, m); others are trained by steps."""

@@ -18,7 +18,7 @@ from napari_disentangle.models.augment import turned_volumes, wedged_again
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
+from napari_disentangle.models.nets import ConvEncoder, Decoder
 from napari_disentangle.models.warps import turns
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class SimCLR(DisentanglingModel):
 
     def _encode(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers of both heads."""
-        coarse = self.spec.coarse
-        features = self.encoder(resample(volumes, coarse) * self.sphere(coarse))
+        features = self.encoder(self.small(volumes))
         return self.content(features), self.transform(features)
 
     @torch.no_grad()
@@ -141,10 +140,6 @@ class GenerativeSimCLR(SimCLR):
         """Return the particles of codes (b, c) and (b, t), as they lie in their boxes."""
         return self.decoder(torch.cat([content, transform], 1), size)
 
-    def reconstruct(self, batch: Batch, code: Encoding) -> Tensor:
-        """Return the decoded particles without what their tilt series did not measure."""
-        return measured(self.decode(code.content, code.transform, batch.volumes.shape[-1]), batch)
-
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch; `generator` (on the CPU) makes every random number."""
         spec, n, b = self.spec, batch.volumes.shape[-1], len(batch.volumes)
@@ -157,13 +152,12 @@ class GenerativeSimCLR(SimCLR):
         drawn = self.decode(draw(mean_c, logvar_c, generator), draw(mean_z, logvar_z, generator), n)
         reconstruction = squared_distance(drawn, copies, self.sphere(n), seen)
         kl_c, kl_z = kl_to_prior(mean_c, logvar_c), kl_to_prior(mean_z, logvar_z)
-        voxels = math.prod(spec.shape(spec.fine))
         nats = (1.0 if spec.kl is None else spec.kl) * (spec.content * kl_c + spec.transform * kl_z)
-        bound = reconstruction + nats * 2 / voxels
-        if spec.summed:
-            bound = bound * voxels / 2
         own = {"reconstruction": reconstruction, "kl_content": kl_c, "kl_transform": kl_z}
-        return Losses(spec.weight * bound + contrast, {key: value.detach() for key, value in own.items()} | terms)
+        return Losses(
+            spec.weight * self.bound(reconstruction, nats) + contrast,
+            {key: value.detach() for key, value in own.items()} | terms,
+        )
 
 
 def _head(numbers: int) -> nn.Sequential:

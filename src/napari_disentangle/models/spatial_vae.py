@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, resample
+from napari_disentangle.models.nets import ConvEncoder
 from napari_disentangle.models.transformations import RigidTransformation
 from napari_disentangle.models.warps import turns
 
@@ -70,8 +70,7 @@ class SpatialVAE(DisentanglingModel):
 
     def _encode(self, volumes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and logvar of the content, and the features."""
-        coarse = self.spec.coarse
-        features = self.encoder(resample(volumes, coarse) * self.sphere(coarse))
+        features = self.encoder(self.small(volumes))
         mean, logvar = self.content(features).chunk(2, 1)
         return mean, logvar.clamp(-8, 4), features
 
@@ -133,10 +132,7 @@ class SpatialVAE(DisentanglingModel):
         sampled = None if batch.tilts is None else sampled_region(n, batch.tilts, batch.frames)
         reconstruction = squared_distance(decoded, x, sphere, sampled)
 
-        voxels = math.prod(spec.shape(spec.fine))
-        total = reconstruction + (1.0 if spec.kl is None else spec.kl) * nats * 2 / voxels
-        if spec.summed:
-            total = total * voxels / 2
+        total = self.bound(reconstruction, (1.0 if spec.kl is None else spec.kl) * nats)
         return Losses(total, {"reconstruction": reconstruction.detach()} | terms)
 
     def _as_particles(self, values: Tensor, size: int) -> Tensor:

@@ -152,7 +152,7 @@ class PlanarTransformation(nn.Module):
     def align(self, images: Tensor, moves: Moves) -> Tensor:
         """Return images (b, n, n) or (b, 3, n, n) as their reference lies."""
         scale = torch.ones_like(moves.shifts[:, 0]) if moves.scales is None else moves.scales
-        evened = images if moves.gains is None else _with_contrast(images, 1 / moves.gains)
+        evened = images if moves.gains is None else with_contrast(images, 1 / moves.gains)
         return sample_images(evened, moves.rotations * scale[:, None, None], moves.shifts * images.shape[-1])
 
     def place(self, images: Tensor, moves: Moves) -> Tensor:
@@ -161,7 +161,7 @@ class PlanarTransformation(nn.Module):
         inverse = moves.rotations.transpose(1, 2) / scale[:, None, None]
         shifts = -(inverse @ moves.shifts[..., None])[..., 0]
         placed = sample_images(images, inverse, shifts * images.shape[-1])
-        return placed if moves.gains is None else _with_contrast(placed, moves.gains)
+        return placed if moves.gains is None else with_contrast(placed, moves.gains)
 
     def code(self, moves: Moves) -> Tensor:
         """Return (b, t): of those there are, cosine and sine, shift, logarithm of the scale and of the contrast."""
@@ -189,7 +189,7 @@ class PlanarTransformation(nn.Module):
         return moves
 
 
-def _with_contrast(images: Tensor, gains: Tensor) -> Tensor:
+def with_contrast(images: Tensor, gains: Tensor) -> Tensor:
     """Return images (b, ...) whose differences from their own mean are so many times as large."""
     mean = images.flatten(1).mean(1).reshape(-1, *(1,) * (images.ndim - 1))
     return mean + (images - mean) * gains.reshape(mean.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,14 +9,13 @@ from torch import nn
 
 from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import (
-    apply_wedge,
     information_of_codes,
     kl_to_prior,
     sampled_region,
     squared_distance,
 )
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
+from napari_disentangle.models.nets import ConvEncoder, Decoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +55,6 @@ class VAE(DisentanglingModel):
         self.posterior = nn.Linear(WIDTH, 2 * dims)
         self.decoder = Decoder(dims, spec)
         self.strength = self.beta if spec.kl is None else spec.kl
-        self.voxels = math.prod(spec.shape(spec.fine))
 
     @staticmethod
     def transform_dims(_spec: Spec) -> int:
@@ -66,8 +63,7 @@ class VAE(DisentanglingModel):
 
     def _encode(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and logvar of both codes together."""
-        coarse = self.spec.coarse
-        features = self.encoder(resample(volumes, coarse) * self.sphere(coarse))
+        features = self.encoder(self.small(volumes))
         mean, logvar = self.posterior(features).chunk(2, 1)
         return mean, logvar.clamp(-8, 4)
 
@@ -82,12 +78,6 @@ class VAE(DisentanglingModel):
         used = transform[:, : self.transform_dims(self.spec)]
         return self.decoder(torch.cat([content, used], 1), size)
 
-    def reconstruct(self, batch: Batch, code: Encoding) -> Tensor:
-        """Return the decoded particles without what their tilt series did not measure, which no loss has shaped."""
-        size = batch.volumes.shape[-1]
-        decoded = self.decode(code.content, code.transform, size)
-        return decoded if batch.tilts is None else apply_wedge(decoded, sampled_region(size, batch.tilts, batch.frames))
-
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch; `generator` (on the CPU) makes every random number."""
         n = batch.volumes.shape[-1]
@@ -96,10 +86,7 @@ class VAE(DisentanglingModel):
         seen = None if batch.tilts is None else sampled_region(n, batch.tilts, batch.frames)
         reconstruction = squared_distance(self.decoder(sample, n), batch.volumes, self.sphere(n), seen)
         penalty, terms = self._penalty(sample, mean, logvar)
-        total = reconstruction + penalty * 2 / self.voxels
-        if self.spec.summed:
-            total = total * self.voxels / 2
-        return Losses(total, {"reconstruction": reconstruction.detach()} | terms)
+        return Losses(self.bound(reconstruction, penalty), {"reconstruction": reconstruction.detach()} | terms)
 
     def _penalty(self, sample: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what codes (b, d) cost, in nats a particle, and its terms."""

@@ -101,8 +101,6 @@ class VITAE(DisentanglingModel):
         reconstruction = squared_distance(decoded, x, self.sphere(x.shape[-1]))
         kl_p, kl_a = kl_to_prior(mean_p, logvar_p), kl_to_prior(mean_a, logvar_a)
         nats = (1.0 if spec.kl is None else spec.kl) * (spec.transform * kl_p + spec.content * kl_a)
-        total = reconstruction + nats * 2 / x[0].numel()
-        if spec.summed:
-            total = total * x[0].numel() / 2
+        total = self.bound(reconstruction, nats)
         terms = {"reconstruction": reconstruction, "kl_content": kl_a, "kl_transform": kl_p}
         return Losses(total, {name: term.detach() for name, term in terms.items()})

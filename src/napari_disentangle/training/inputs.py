@@ -12,6 +12,7 @@ from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.invariants import ring_power, shell_power, without_tomogram
 from napari_disentangle.io import require_boxes
 from napari_disentangle.models import model_info
+from napari_disentangle.particles import dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 FEWEST = 8
 """Particles below which nothing can be learned; pixels below which there is nothing to see."""
-COLOURS = 3
-"""Length of a last axis that is colour."""
 DEFAULT_BOX = 1.6
 """Box over particle diameter, where nobody gave the diameter."""
 SPHERE = 1.1
@@ -73,7 +72,7 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
     """
     volumes = require_boxes(particles)
     info = model_info(recipe.model.name)
-    dims = 3 if len(volumes.shape) == 4 and volumes.shape[-1] != COLOURS else 2
+    dims = dimensions(volumes.shape)
     if dims not in info.dimensions:
         takes = " or ".join("2D images" if k == 2 else "3D boxes" for k in info.dimensions)
         raise InputError(
@@ -337,8 +336,7 @@ def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float
 
 def with_imported_poses(recipe: Recipe, particles: ParticleSet, settings: Iterable[str]) -> Recipe:
     """Return a recipe that keeps imported poses locally, where there are some and `settings` do not say otherwise."""
-    shape = () if particles.volumes is None else particles.volumes.shape
-    volumes = len(shape) == 4 and shape[-1] != COLOURS
+    volumes = particles.volumes is not None and dimensions(particles.volumes.shape) == 3
     local = "local" in model_info(recipe.model.name).pose_modes and volumes
     if particles.pose is None or not local or any(setting.strip().startswith("pose.mode") for setting in settings):
         return recipe
