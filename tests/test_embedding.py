@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from typing import Literal
 
@@ -28,6 +31,19 @@ def test_groups_stay_apart_and_a_seed_gives_the_same_map(method: Literal["umap",
     assert first.dtype == np.float32
     assert silhouette_score(first, group) > 0.7
     np.testing.assert_array_equal(embed(codes, method=method, seed=3), first)
+
+
+@pytest.mark.parametrize("first", ["torch", "umap"])
+def test_umap_leaves_the_threads_of_its_caller_alone(first: str) -> None:
+    script = (
+        f"import {first}, numpy; from napari_disentangle.embedding import embed; "
+        "embed(numpy.random.default_rng(0).random((40, 3))); import torch; print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "3"}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1"], "training in this process would no longer give the same numbers"
 
 
 def test_umap_depends_on_its_seed() -> None:

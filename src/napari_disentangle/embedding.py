@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -70,6 +71,13 @@ def _pca(x: Floats) -> Floats:
 
 
 def _umap(x: Floats, seed: int) -> NDArray[np.float32]:
+    # Numba, when it starts, sets the number of OpenMP threads of the thread that calls it, so it gets one of its own:
+    # training in the caller's would no longer give the same numbers.
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(_umap_here, x, seed).result()
+
+
+def _umap_here(x: Floats, seed: int) -> NDArray[np.float32]:
     import warnings
 
     # A start without spread would be divided by zero, and twins would never part.
