@@ -18,7 +18,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from qtpy.QtCore import QCoreApplication, QEvent
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QScrollArea
 from vispy.scene import SceneCanvas
 
 from napari_disentangle.gui import window as docks
@@ -318,6 +318,25 @@ def test_all_panels_are_built_one_in_each_turn_of_the_event_loop(make_napari_vie
     assert all(one == "|" or other == "|" for one, other in pairwise(built[1:])), "one in each turn"
     assert maps.panel.isVisible()
     assert maps.height() == docks.MAPS_HEIGHT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_cut_off_at_its_right(make_napari_viewer, qtbot, mapped, name: str):
+    viewer = shown(make_napari_viewer)
+    dock = open_dock(viewer, name)
+    bench = show_run(viewer, qtbot, mapped)
+    qtbot.waitUntil(lambda: not bench.turns)
+    pages = [area for area in dock.findChildren(QScrollArea) if area.widget() is not None]
+    assert pages or name == "Latent maps"
+
+    def whole() -> bool:
+        return dock.width() >= dock.minimumSizeHint().width() and all(
+            area.viewport().width() >= area.widget().minimumSizeHint().width() for area in pages
+        )
+
+    qtbot.waitUntil(whole)
+    assert viewer.window._qt_window.width() == 1280, "wider than many a screen"
+    dock.parentWidget().close()
 
 
 @pytest.mark.parametrize("turns", [1, 3])

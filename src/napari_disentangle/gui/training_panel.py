@@ -154,7 +154,7 @@ class TrainingPanel(QWidget):
         """List the papers' own models first, and below a line and a heading all others."""
         self.model.setToolTip("Which model is trained")
         self.model.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.model.setMinimumContentsLength(16)
+        self.model.setMinimumContentsLength(13)
         own = [info for info in MODELS.values() if info.first]
         others = [info for info in MODELS.values() if not info.first]
         for info in own:

@@ -90,7 +90,7 @@ class VolumeRow(QWidget):
         self._pages.addWidget(self._slices)
         # The canvas would ask for 600 pixels, and get them from a scroll area.
         self._pages.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
-        self._pages.setMinimumHeight(80)
+        self._pages.setMinimumHeight(60)
         self._scale = ScaleBar()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QComboBox,
+    QDockWidget,
     QFrame,
     QLabel,
+    QMainWindow,
     QProgressBar,
     QScrollArea,
     QSizePolicy,
@@ -158,6 +160,22 @@ class LatentMaps(Docked):
     def __init__(self, napari_viewer: Any, *, later: bool = False) -> None:
         bench = workbench_of(napari_viewer)
         super().__init__(bench, lambda: _maps(bench), scrolls=False, later=later)
+        self._width: int | None = bench.viewer.window.geometry()[2]
+
+    def showEvent(self, a0: Any) -> None:
+        """Go below the canvas the first time: napari puts docks at its right, where two maps are too wide."""
+        super().showEvent(a0)
+        width, self._width = self._width, None
+        if width is not None:
+            self.bench.turns.add(self, lambda: self._lie_below(width))
+
+    def _lie_below(self, width: int) -> None:
+        dock, window = self.parentWidget(), self.window()
+        below = Qt.DockWidgetArea.BottomDockWidgetArea
+        if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow) and window.dockWidgetArea(dock) != below:
+            window.addDockWidget(below, dock)
+            window.resizeDocks([dock], [MAPS_HEIGHT], Qt.Orientation.Vertical)
+            window.resize(width, window.height())
 
 
 class Averages(Docked):
@@ -252,7 +270,6 @@ class _Tabs(QWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(row("run", self.run, 1, self.doing, self.bar))
         layout.addWidget(self.tabs, 1)
-        self.setMinimumWidth(400)
         self._links = Links(self)
         self._links.add(bench.busy, self._show_busy)
         self._links.add(bench.session.run_changed, self._list_runs)
@@ -333,14 +350,31 @@ class _Tabs(QWidget):
             room.dispose()
 
 
+class _Upright(QScrollArea):
+    """Scrolls up and down only: never narrower than what is in it, whatever that becomes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the width of what is in it, and of the scroll bar beside that."""
+        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width() + 4
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, a0: Any, a1: Any) -> bool:
+        """Hear that what is in it has become wider or narrower."""
+        if a1.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
+            self.updateGeometry()
+        return super().eventFilter(a0, a1)
+
+
 def _page(panel: QWidget) -> QWidget:
     """Return a panel that scrolls where the window is too low for it, with its next step always in sight below it."""
-    area = QScrollArea()
+    area = _Upright()
     area.setWidget(panel)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setMinimumWidth(panel.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width() + 4)
     page = QWidget()
     layout = QVBoxLayout(page)
     layout.setContentsMargins(0, 0, 0, 0)
