@@ -361,8 +361,10 @@ class _Upright(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:
         """Return the width of what is in it, and of the scroll bar beside that."""
-        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width() + 4
-        return QSize(width, super().minimumSizeHint().height())
+        least, inside, bar = super().minimumSizeHint(), self.widget(), self.verticalScrollBar()
+        if inside is None:
+            return least
+        return QSize(inside.minimumSizeHint().width() + bar.sizeHint().width() + 4, least.height())
 
     def eventFilter(self, a0: Any, a1: Any) -> bool:
         """Hear that what is in it has become wider or narrower."""
