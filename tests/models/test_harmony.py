@@ -114,3 +114,32 @@ def test_the_content_starts_at_the_anchor(reference):
     assert (found - expected).abs().max() <= 0.5  # the learned correction is bounded
     far = model.encode(replace(particles(reference, tilts=None), invariants=invariants + 1e6)).content
     assert far.abs().max() <= 6.5  # and so is an outlier's code
+
+
+def test_posed_content_is_read_along_the_eigenvolumes_of_its_family(reference):
+    model = knowing(reference, features=3, content=4, coarse=N)
+    model.anchor_content(torch.zeros(3), torch.ones(3), torch.ones(3, 4))
+    batch = replace(
+        particles(reference, tilts=None), invariants=torch.ones(B, 3), families=torch.arange(B) % 2
+    )  # fmt: skip
+    before = model.encode(batch).content
+    mean, axes = torch.zeros(6, N, N, N), torch.zeros(6, 3, N, N, N)
+    inside = reference * model.sphere(N)
+    mean[1] = inside
+    axes[:2, 0] = inside / inside.square().sum()
+    axes[1, 1] = axes[1, 0]
+    model.take_eigenvolumes(mean, axes)
+    after = model.encode(batch).content
+    assert torch.equal(after[:, :2], before[:, :2]), "what has no eigenvolume is as it was"
+    learned = before - 3  # the invariants say 3 in each dimension
+    along = after[:, 2:] - learned[:, 2:]
+    assert (along[::2, 1] - 1).abs().max() < 0.15, "the reference has all of itself"
+    assert along[::2, 0].abs().max() < 1e-5
+    assert along[1::2].abs().max() < 0.15, "and nothing beyond itself"
+    unposed = model.encode(replace(batch, families=None)).content
+    assert torch.allclose(unposed[:, 2:], learned[:, 2:], atol=1e-5)
+
+
+def test_a_model_that_sees_no_invariants_takes_no_eigenvolumes(reference):
+    assert not knowing(reference).takes_eigenvolumes
+    assert knowing(reference, features=3).takes_eigenvolumes

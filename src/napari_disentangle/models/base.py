@@ -17,6 +17,11 @@ Pairs = Literal["both", "positive", "negative", "none"]
 Move = Literal["rotation", "translation", "scale", "contrast"]
 Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"]
 
+MOST_FAMILIES = 6
+"""Canonical frames that a search of poses tells apart."""
+MOST_EIGENVOLUMES = 3
+"""Differences between the particles of one canonical frame that a content code has room for."""
+
 
 @dataclass(frozen=True)
 class Spec:

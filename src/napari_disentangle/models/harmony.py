@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_disentangle.models.base import Batch, Encoding, Losses
+from napari_disentangle.models.base import MOST_EIGENVOLUMES, MOST_FAMILIES, Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_between, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
-from napari_disentangle.models.nets import ConvEncoder, Decoder
+from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
 from napari_disentangle.models.transformations import Moves, RigidTransformation, transformation_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Harmony(DisentanglingModel):
     D is the squared error inside a soft sphere, mean over the batch. T turns and shifts volumes; turns, shifts and
     scales images; changes the contrast of coloured ones (`Spec.moves`). Beyond the paper: rotations are 6D, random
     rotations cover SO(3), volumes with a missing wedge are compared only where both have data, and mu is a linear map
-    of the particle's invariants (set by `anchor_content`) plus a learned, bounded correction.
+    of the particle's invariants (set by `anchor_content`) plus a learned, bounded correction, and, of posed volumes,
+    what they differ by from others of their canonical frame (set by `take_eigenvolumes`).
 
     Parameters
     ----------
@@ -57,12 +58,33 @@ class Harmony(DisentanglingModel):
             nn.Linear(WIDTH + spec.features, 128), nn.LeakyReLU(0.1), nn.Linear(128, 2 * spec.content)
         )
         self.decoder = Decoder(spec.content, spec)
+        self.takes_eigenvolumes = spec.dims == 3 and spec.features > 0 and spec.content > 1
+        if self.takes_eigenvolumes:
+            room, edges = min(MOST_EIGENVOLUMES, spec.content - 1), (spec.coarse,) * 3
+            self.register_buffer("eigen_mean", torch.zeros(MOST_FAMILIES, *edges))
+            self.register_buffer("eigen_axes", torch.zeros(MOST_FAMILIES, room, *edges))
 
     def anchor_content(self, mean: Tensor, scale: Tensor, anchor: Tensor) -> None:
         """As `DisentanglingModel.anchor_content`; the learned correction starts small beside the map."""
         super().anchor_content(mean, scale, anchor)
         with torch.no_grad():
             self.content[-1].weight.mul_(0.1)  # pyright: ignore[reportOperatorIssue, reportCallIssue]
+
+    def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
+        """As `DisentanglingModel.take_eigenvolumes`; in the places of the least of the invariants' factors."""
+        kept = self.get_buffer("eigen_axes")
+        self.get_buffer("eigen_mean").copy_(mean)
+        kept.copy_(axes[:, : kept.shape[1]])
+        found = int((kept.abs().amax((2, 3, 4)) > 0).sum(1).max())
+        self.get_buffer("anchor")[:, self.spec.content - found :] = 0
+
+    def _along_eigenvolumes(self, volumes: Tensor, batch: Batch, moves: Moves) -> Tensor:
+        """Return (b, c): along the eigenvolumes of each particle's family, from the last dimension backwards."""
+        coarse = self.spec.coarse
+        posed = self.pose.align(resample(volumes, coarse), moves) * self.sphere(coarse)
+        differences = posed - self.get_buffer("eigen_mean")[batch.families]
+        along = torch.einsum("bzyx,bkzyx->bk", differences, self.get_buffer("eigen_axes")[batch.families])
+        return nn.functional.pad(along.flip(1), (self.spec.content - along.shape[1], 0))
 
     def _encode(self, volumes: Tensor, batch: Batch, rotations: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Moves]:
         """Return mu and logvar of the content, and the moves."""
@@ -72,6 +94,8 @@ class Harmony(DisentanglingModel):
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)
         if self.spec.features:
             mean = scaled @ self.get_buffer("anchor") + 0.5 * torch.tanh(mean)
+            if self.takes_eigenvolumes and batch.families is not None:
+                mean = mean + self._along_eigenvolumes(volumes, batch, moves)
         return mean, logvar.clamp(-8, 4), moves
 
     @torch.no_grad()

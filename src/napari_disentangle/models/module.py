@@ -29,6 +29,8 @@ class DisentanglingModel(nn.Module):
 
     explicit = False
     """Whether the transformation code is the pose itself."""
+    takes_eigenvolumes = False
+    """Whether the content code has room for what posed particles differ by, see `take_eigenvolumes`."""
     remark = ""
     """What the user should know of the solution of a linear model: a sentence, or nothing."""
 
@@ -123,6 +125,17 @@ class DisentanglingModel(nn.Module):
         """
         del families
         return transform
+
+    def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
+        """Read the content of posed particles along these too, from here on; nothing where `takes_eigenvolumes` is not.
+
+        Parameters
+        ----------
+        mean : (f, n, n, n)
+            Of each family, at the coarse size and inside the soft sphere.
+        axes : (f, k, n, n, n)
+            Content is ``sum((particle - mean) * axis)``; an axis that is not there is 0.
+        """
 
     def keep_poses(self) -> None:
         """Take the poses of batches as they are from here on; nothing for a model without poses."""

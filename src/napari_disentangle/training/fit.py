@@ -14,6 +14,7 @@ from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
 from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.eigenvolumes import eigenvolumes
 from napari_disentangle.training.encoding import codes_of, model_for
 from napari_disentangle.training.inputs import Inputs, read_inputs, with_poses
 from napari_disentangle.training.posing import FoundPoses, find_poses
@@ -265,9 +266,7 @@ class _Loop:
             told: set[str] = set()
 
             def tell(what: str, done: float) -> None:
-                self.lock.beat()
-                if self.run.stop_asked():
-                    raise _StopAskedError
+                self._beat_or_stop()
                 if what not in told:
                     told.add(what)
                     self.run.say("posing", message=what, done=round(done, 3))
@@ -286,12 +285,38 @@ class _Loop:
         found = FoundPoses.load(path)
         self.inputs = with_poses(self.inputs, found.pose, found.family)
         self.model.keep_poses()
+        if self.model.takes_eigenvolumes and self.step == self.settings.epochs * self.steps_per_epoch:
+            yield from self._take_eigenvolumes()
+
+    def _take_eigenvolumes(self) -> Iterator[Progress]:
+        """Look for kinds among the posed particles of each canonical frame, where each of them is seen whole."""
+        import torch
+
+        if self.inputs.tilts is not None:
+            return
+        size = self.inputs.geometry.coarse
+        self.run.say("posing", message="kinds within a frame", done=1.0)
+        yield self._progress({}, size, "looking for kinds within each frame")
+        mask = self.model.sphere(size).cpu().numpy()
+        try:
+            found = eigenvolumes(self.inputs, mask, seed=self.settings.seed, progress=lambda _: self._beat_or_stop())
+        except _StopAskedError:
+            yield self._stop(size)
+            return
+        mean, axes = (torch.as_tensor(array).to(self.device) for array in (found.mean, found.axes))
+        self.model.take_eigenvolumes(mean, axes)
+        yield self._progress({}, size, f"{found.count} differences between kinds within a frame")
 
     def finish(self) -> Progress:
         """Write the last checkpoint and codes."""
         self._save()
         self.run.say("finished", epoch=self.epoch, seconds=self._seconds())
         return self._progress({}, self.inputs.geometry.coarse, "finished")
+
+    def _beat_or_stop(self) -> None:
+        self.lock.beat()
+        if self.run.stop_asked():
+            raise _StopAskedError
 
     def _stop(self, size: int) -> Progress:
         self.stopped = True

@@ -15,6 +15,7 @@ import numpy as np
 from napari_disentangle.averaging import average, match_volume, pose_to
 from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.particles import Pose
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_disentangle.recipe import Recipe
     from napari_disentangle.training.inputs import Geometry
 
-MOST_GROUPS = 6
 FEWEST = 20
 """Particles of a group below which it is not worth its own reference."""
 ALIKE = 0.8
@@ -85,7 +85,7 @@ def find_poses(
     -------
     FoundPoses
     """
-    count = suggest_count(content, most=min(MOST_GROUPS, max(1, len(content) // (2 * FEWEST))))
+    count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
     rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
