@@ -515,7 +515,7 @@ class TestSearch:
     def test_stopped_around_the_search_for_kinds_and_resumed_is_as_if_never_stopped(
         self, make, searches, where, monkeypatch
     ):
-        for name, value in (("FEWEST", 3), ("APART", 0.0), ("LEFT", 0.0)):  # some in any particles
+        for name, value in (("FEWEST", 3), ("APART", 0.0), ("MORE", 0.0)):  # some in any particles
             monkeypatch.setattr(eigenvolumes_module, name, value)
         settings = ("pose.search=true", "training.posed_epochs=2", "training.checkpoint_every=1")
         whole, cut, without = make("whole", *settings), make("cut", *settings), make("without", *settings)
