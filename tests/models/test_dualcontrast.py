@@ -92,6 +92,28 @@ def test_what_was_settled_is_what_is_encoded_from_then_on(posed):
     assert torch.equal(before, model.state_dict()["settled"])
 
 
+def test_posed_transformations_start_at_the_eigenvolumes_of_their_family(posed):
+    batch = replace(posed, invariants=torch.zeros(B, 3))
+    model = built(features=3).eval()
+    model.keep_poses()
+    without = model.encode(batch).transform
+    arm = (blob((3, 0, 2)) - blob((3, 0, -2))) * model.sphere(N)
+    mean, axes = torch.zeros(6, N, N, N), torch.zeros(6, 2, N, N, N)
+    mean[0] = blob((0, 0, 0), (3, 0, 0)) + 0.5 * (blob((3, 0, 2)) + blob((3, 0, -2)))
+    axes[0, 0] = 2 * arm / arm.square().sum()
+    model.take_eigenvolumes(mean, axes)
+    found = model.encode(batch).transform
+    kind = np.arange(B) % 4
+    assert (found[kind == 0, 0] > 0.6).all()
+    assert (found[kind == 1, 0] < -0.6).all()
+    assert found[kind >= 2].abs().max() < 0.2, "the other family has none, and what is learned starts small again"
+    assert found[:, 1].abs().max() < 0.2
+    weights = model.transform.weight.clone()
+    model.take_eigenvolumes(mean, axes)
+    assert torch.equal(model.transform.weight, weights), "taken up again at the same step"
+    assert without.abs().max() < 0.6, "and is not what the particles say without them"
+
+
 def test_a_reconstruction_lies_as_its_particle_does(posed):
     model = built()
     model.keep_poses()

@@ -141,5 +141,5 @@ def test_posed_content_is_read_along_the_eigenvolumes_of_its_family(reference):
 
 
 def test_a_model_that_sees_no_invariants_takes_no_eigenvolumes(reference):
-    assert not knowing(reference).takes_eigenvolumes
-    assert knowing(reference, features=3).takes_eigenvolumes
+    assert knowing(reference).takes_eigenvolumes is None
+    assert knowing(reference, features=3).takes_eigenvolumes == "kinds"

@@ -65,7 +65,7 @@ def test_two_kinds_in_one_frame_are_told_apart_and_other_frames_are_left_alone(s
     with_blob = np.arange(M) % 3 == 0
     volumes = np.concatenate([spike + blob * with_blob[:, None, None, None], np.repeat(spike[None], M, 0)])
     inputs = posed(volumes.astype(np.float32), np.repeat([0, 3], M))
-    found = eigenvolumes(inputs, MASK, seed=0)
+    found = eigenvolumes(inputs, MASK, "kinds", 3, seed=0)
     assert found.count == 1
     assert not found.axes[[1, 2, 3, 4, 5]].any()
     assert not found.mean[1:].any()
@@ -79,33 +79,50 @@ def test_two_kinds_in_one_frame_are_told_apart_and_other_frames_are_left_alone(s
 
 
 def test_particles_that_lie_in_two_ways_are_of_one_kind(spike):
-    turned = align_volumes(torch.tensor(spike[None]), _about_x(50.0), torch.zeros(1, 3))[0].numpy()
-    volumes = np.where((np.arange(M) % 2 == 0)[:, None, None, None], spike, turned)
+    volumes = np.where((np.arange(M) % 2 == 0)[:, None, None, None], spike, _turned(spike))
     inputs = posed(volumes.astype(np.float32), np.zeros(M, np.int64), noise=1.0)
-    assert eigenvolumes(inputs, MASK, seed=0).count == 0
+    assert eigenvolumes(inputs, MASK, "kinds", 3, seed=0).count == 0
 
 
 def test_particles_with_a_part_in_two_places_are_of_one_kind(spike, blob):
     elsewhere = np.roll(blob, (-6, 0, 0), (0, 1, 2))
     volumes = spike + np.where((np.arange(M) % 2 == 0)[:, None, None, None], blob, elsewhere)
     inputs = posed(volumes.astype(np.float32), np.zeros(M, np.int64))
-    assert eigenvolumes(inputs, MASK, seed=0).count == 0
+    assert eigenvolumes(inputs, MASK, "kinds", 3, seed=0).count == 0
+
+
+def test_a_part_in_two_places_is_a_conformation_and_a_turn_is_none(spike, blob):
+    elsewhere, blob = 0.4 * np.roll(blob, (-6, 0, 0), (0, 1, 2)), 0.4 * blob
+    bent = np.arange(M) % 2 == 0
+    moved = spike + np.where(bent[:, None, None, None], blob, elsewhere)
+    turned = np.where(bent[:, None, None, None], spike, _turned(spike))
+    volumes = np.concatenate([moved, turned]).astype(np.float32)
+    inputs = posed(volumes, np.repeat([0, 2], M), noise=0.3)
+    found = eigenvolumes(inputs, MASK, "conformations", 2, seed=0)
+    scores = along(found, inputs, 0)
+    assert np.abs(scores.std(0)[0] - 1) < 0.05
+    assert (scores[bent, 0] > 0).all() != (scores[~bent, 0] > 0).all()
+    assert abs(scores[bent, 0].mean() - scores[~bent, 0].mean()) > 1.8, "two heaps of unit deviation together"
+    towards = np.abs(along(found, inputs, 2)[bent].mean(0) - along(found, inputs, 2)[~bent].mean(0))
+    assert towards.max() < 0.5, "no component says how a particle lies"
 
 
 @pytest.mark.parametrize("count", [M, 30])
 def test_nothing_is_found_in_noise_or_among_a_few(spike, count: int):
     volumes = np.repeat(spike[None], count, 0)
-    assert eigenvolumes(posed(volumes, np.zeros(count, np.int64)), MASK, seed=0).count == 0
+    assert eigenvolumes(posed(volumes, np.zeros(count, np.int64)), MASK, "kinds", 3, seed=0).count == 0
 
 
 def test_a_seed_gives_the_same_again(spike, blob):
     volumes = spike + blob * (np.arange(M) % 2)[:, None, None, None]
     inputs = posed(volumes.astype(np.float32), np.zeros(M, np.int64))
-    one, other = (eigenvolumes(inputs, MASK, seed=4) for _ in range(2))
+    one, other = (eigenvolumes(inputs, MASK, "kinds", 3, seed=4) for _ in range(2))
     assert one.count == 1
     np.testing.assert_array_equal(one.axes, other.axes)
 
 
-def _about_x(degrees: float) -> torch.Tensor:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return torch.tensor([[[1, 0, 0], [0, c, -s], [0, s, c]]], dtype=torch.float32)
+def _turned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a volume turned by 50 degrees about x."""
+    c, s = np.cos(np.radians(50)), np.sin(np.radians(50))
+    turn = torch.tensor([[[1, 0, 0], [0, c, -s], [0, s, c]]], dtype=torch.float32)
+    return align_volumes(torch.tensor(volume[None]), turn, torch.zeros(1, 3))[0].numpy()

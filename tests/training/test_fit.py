@@ -511,15 +511,18 @@ class TestSearch:
         assert same(cut.codes(), whole.codes())
         assert searches == [30, 30]
 
-    @pytest.mark.parametrize("where", ["looking for kinds", "differences between kinds", "epoch 3"])
-    def test_stopped_around_the_search_for_kinds_and_resumed_is_as_if_never_stopped(
-        self, make, searches, where, monkeypatch
+    @pytest.mark.parametrize(("model", "of", "found"), [("harmony", "kinds", 2), ("dualcontrast", "conformations", 8)])
+    @pytest.mark.parametrize("where", ["looking for", "are read along", "epoch 3"])
+    def test_stopped_around_the_search_for_eigenvolumes_and_resumed_is_as_if_never_stopped(
+        self, make, searches, where, monkeypatch, model, of, found
     ):
-        for name, value in (("FEWEST", 3), ("APART", 0.0), ("MORE", 0.0)):  # some in any particles
+        for name, value in (("FEWEST", 3), ("APART", 0.0), ("MORE", 0.0), ("LEFT", 0.0)):  # some in any particles
             monkeypatch.setattr(eigenvolumes_module, name, value)
-        settings = ("pose.search=true", "training.posed_epochs=2", "training.checkpoint_every=1")
+        settings = (
+            "pose.search=true", "training.posed_epochs=2", "training.checkpoint_every=1", f"model.name={model}",
+        )  # fmt: skip
         whole, cut, without = make("whole", *settings), make("cut", *settings), make("without", *settings)
-        assert "3 differences between kinds within a frame" in [p.message for p in drain(whole)]
+        assert f"{of} are read along {found} differences" in [p.message for p in drain(whole)]
         for progress in (told := fit(cut, device="cpu")):
             if where in progress.message:
                 cut.ask_to_stop()
@@ -530,7 +533,8 @@ class TestSearch:
         assert searches == [30, 30]
         monkeypatch.setattr(eigenvolumes_module, "FEWEST", 20)
         drain(without)
-        assert not np.allclose(without.codes().content[:, 1:], whole.codes().content[:, 1:], atol=0.5)
+        code = {"kinds": "content", "conformations": "transform"}[of]
+        assert not np.allclose(getattr(without.codes(), code), getattr(whole.codes(), code), atol=0.5)
 
     def test_conformations_are_read_in_the_poses_that_were_found(self, make, searches):
         from napari_disentangle.training.encoding import codes_of, load_model

@@ -173,6 +173,8 @@ class TestBatches:
 
     def test_no_wedge_where_none_is_known_or_heeded(self):
         assert read_inputs(particles(tomogram=None), recipe()).tilts is None
+        assert read_inputs(particles(tomogram=None, tilt_range=(-90.0, 90.0)), recipe()).tilts is None
+        assert read_inputs(particles(tomogram=None, tilt_range=(-60.0, 60.0)), recipe()).tilts is not None
         found = read_inputs(particles(), recipe("model.wedge=false"))
         assert (found.tilts, found.frames) == (None, None)
 

@@ -19,8 +19,6 @@ Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturati
 
 MOST_FAMILIES = 6
 """Canonical frames that a search of poses tells apart."""
-MOST_EIGENVOLUMES = 3
-"""Differences between the particles of one canonical frame that a content code has room for."""
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ class DualContrast(DisentanglingModel):
         self.transform_encoder = ConvEncoder(spec, WIDTH)
         self.transform = nn.Linear(WIDTH, 2 * spec.transform)
         self.decoder = Decoder(spec.content + spec.transform, spec)
+        if spec.dims == 3 and spec.features:
+            self.make_room("conformations", spec.transform)
         self.register_buffer("centres", torch.zeros(MOST_FAMILIES, spec.transform))  # running, for training
         self.register_buffer("settled", torch.zeros(MOST_FAMILIES, spec.transform))  # measured, for codes
 
@@ -112,13 +114,27 @@ class DualContrast(DisentanglingModel):
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)
         return _bounded(mean if self.linear is None else mean + self.linear(scaled)), logvar.clamp(-8, 4)
 
+    def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
+        """As `DisentanglingModel.take_eigenvolumes`; what is learned starts again, small beside them."""
+        again = bool(self.get_buffer("eigen_axes").any())  # taken up at the very step
+        super().take_eigenvolumes(mean, axes)
+        if axes.any() and not again:
+            with torch.no_grad():
+                self.transform.weight.mul_(0.1)
+                self.transform.bias.mul_(0.1)
+
+    def _read(self, particles: Tensor, families: Tensor | None) -> Code:
+        """Return mu and logvar (b, t) of the transformation as they are read."""
+        small = self.small(particles)
+        mean, logvar = self.transform(self.transform_encoder(small)).chunk(2, 1)
+        if families is not None and self.takes_eigenvolumes:
+            mean = mean + self.along_eigenvolumes(small, families)
+        return _bounded(mean), logvar.clamp(-8, 4)
+
     def _transform(self, particles: Tensor, families: Tensor | None = None) -> Code:
         """Return mu and logvar (b, t) of the transformation; mu is centred within each family."""
-        mean, logvar = self.transform(self.transform_encoder(self.small(particles))).chunk(2, 1)
-        mean = _bounded(mean)
-        if families is not None:
-            mean = mean - self._centres(mean, families)
-        return mean, logvar.clamp(-8, 4)
+        mean, logvar = self._read(particles, families)
+        return (mean if families is None else mean - self._centres(mean, families)), logvar
 
     def settle(self, transform: NDArray[np.float32] | None, families: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Centre each family where all its particles (n, t) put it, and return their codes from there."""
@@ -202,7 +218,7 @@ class DualContrast(DisentanglingModel):
             content = content + _apart(c[0], pairs[0])
             found, transform = self._plain_losses(x, copy, seen, c, copy_c, pairs, generator)
         if pairs[1] in ("both", "positive"):
-            transform = transform + self._redrawn_alike(c[0].detach(), generator)
+            transform = transform + self._redrawn_alike(c[0].detach(), batch.families, generator)
         kl = found.pop("kl")
         total = VOXELS * sum(found.values()) + (KL if self.spec.kl is None else self.spec.kl) * kl + content + transform
         terms = found | {"content_pairs": content, "transformation_pairs": transform, "kl": kl}
@@ -271,7 +287,7 @@ class DualContrast(DisentanglingModel):
             return c[0].new_zeros(())
         return self.spec.independence * dependence(z[0], c[0].detach())
 
-    def _redrawn_alike(self, content: Tensor, generator: torch.Generator) -> Tensor:
+    def _redrawn_alike(self, content: Tensor, families: Tensor | None, generator: torch.Generator) -> Tensor:
         """Return how unlike the codes z are of two decoded particles of different content and the same z ~ N(0, I).
 
         Of half of the batch, and at the coarse size, at which z is read.
@@ -281,7 +297,8 @@ class DualContrast(DisentanglingModel):
         order = torch.randperm(len(content), generator=generator).to(content.device)
         one, two = content[order[:half]], content[order[-half:]]
         drawn = self._decoder(torch.cat([one, two]), shared.repeat(2, 1), self.spec.coarse)
-        first, second = self._transform(drawn)[0].chunk(2)
+        of = None if families is None else torch.cat([families[order[:half]], families[order[-half:]]])
+        first, second = self._read(drawn, of)[0].chunk(2)
         return _towards(first, second, "positive")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_disentangle.models.base import MOST_EIGENVOLUMES, MOST_FAMILIES, Batch, Encoding, Losses
+from napari_disentangle.models.base import Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, kl_between, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
 from napari_disentangle.models.nets import ConvEncoder, Decoder, resample
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WIDTH = 256
 """Features of the encoder."""
+MOST_KINDS = 3
+"""Differences between molecules of one canonical frame that the content has room for."""
 
 
 class Harmony(DisentanglingModel):
@@ -58,11 +60,8 @@ class Harmony(DisentanglingModel):
             nn.Linear(WIDTH + spec.features, 128), nn.LeakyReLU(0.1), nn.Linear(128, 2 * spec.content)
         )
         self.decoder = Decoder(spec.content, spec)
-        self.takes_eigenvolumes = spec.dims == 3 and spec.features > 0 and spec.content > 1
-        if self.takes_eigenvolumes:
-            room, edges = min(MOST_EIGENVOLUMES, spec.content - 1), (spec.coarse,) * 3
-            self.register_buffer("eigen_mean", torch.zeros(MOST_FAMILIES, *edges))
-            self.register_buffer("eigen_axes", torch.zeros(MOST_FAMILIES, room, *edges))
+        if spec.dims == 3 and spec.features and spec.content > 1:
+            self.make_room("kinds", min(MOST_KINDS, spec.content - 1))
 
     def anchor_content(self, mean: Tensor, scale: Tensor, anchor: Tensor) -> None:
         """As `DisentanglingModel.anchor_content`; the learned correction starts small beside the map."""
@@ -72,19 +71,15 @@ class Harmony(DisentanglingModel):
 
     def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
         """As `DisentanglingModel.take_eigenvolumes`; in the places of the least of the invariants' factors."""
-        kept = self.get_buffer("eigen_axes")
-        self.get_buffer("eigen_mean").copy_(mean)
-        kept.copy_(axes[:, : kept.shape[1]])
-        found = int((kept.abs().amax((2, 3, 4)) > 0).sum(1).max())
+        super().take_eigenvolumes(mean, axes)
+        found = int((axes.abs().amax((2, 3, 4)) > 0).sum(1).max())
         self.get_buffer("anchor")[:, self.spec.content - found :] = 0
 
-    def _along_eigenvolumes(self, volumes: Tensor, batch: Batch, moves: Moves) -> Tensor:
-        """Return (b, c): along the eigenvolumes of each particle's family, from the last dimension backwards."""
+    def _kind(self, volumes: Tensor, families: Tensor, moves: Moves) -> Tensor:
+        """Return (b, c): scores along the eigenvolumes of each particle's family, from the last dimension backwards."""
         coarse = self.spec.coarse
-        posed = self.pose.align(resample(volumes, coarse), moves) * self.sphere(coarse)
-        differences = posed - self.get_buffer("eigen_mean")[batch.families]
-        along = torch.einsum("bzyx,bkzyx->bk", differences, self.get_buffer("eigen_axes")[batch.families])
-        return nn.functional.pad(along.flip(1), (self.spec.content - along.shape[1], 0))
+        scores = self.along_eigenvolumes(self.small(self.pose.align(resample(volumes, coarse), moves)), families)
+        return nn.functional.pad(scores.flip(1), (self.spec.content - scores.shape[1], 0))
 
     def _encode(self, volumes: Tensor, batch: Batch, rotations: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Moves]:
         """Return mu and logvar of the content, and the moves."""
@@ -95,7 +90,7 @@ class Harmony(DisentanglingModel):
         if self.spec.features:
             mean = scaled @ self.get_buffer("anchor") + 0.5 * torch.tanh(mean)
             if self.takes_eigenvolumes and batch.families is not None:
-                mean = mean + self._along_eigenvolumes(volumes, batch, moves)
+                mean = mean + self._kind(volumes, batch.families, moves)
         return mean, logvar.clamp(-8, 4), moves
 
     @torch.no_grad()

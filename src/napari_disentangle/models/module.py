@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
 from napari_disentangle.geometry import place_volumes
+from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.models.losses import apply_wedge, sampled_region
 from napari_disentangle.models.nets import resample, soft_sphere
 
@@ -29,8 +30,8 @@ class DisentanglingModel(nn.Module):
 
     explicit = False
     """Whether the transformation code is the pose itself."""
-    takes_eigenvolumes = False
-    """Whether the content code has room for what posed particles differ by, see `take_eigenvolumes`."""
+    takes_eigenvolumes: Literal["kinds", "conformations"] | None = None
+    """Along which eigenvolumes of posed particles (`training.eigenvolumes`) a code is read, if any."""
     remark = ""
     """What the user should know of the solution of a linear model: a sentence, or nothing."""
 
@@ -126,16 +127,30 @@ class DisentanglingModel(nn.Module):
         del families
         return transform
 
+    def make_room(self, of: Literal["kinds", "conformations"], count: int) -> None:
+        """Make room for so many eigenvolumes of each canonical frame."""
+        self.takes_eigenvolumes = of
+        edges = (self.spec.coarse,) * 3
+        self.register_buffer("eigen_mean", torch.zeros(MOST_FAMILIES, *edges))
+        self.register_buffer("eigen_axes", torch.zeros(MOST_FAMILIES, count, *edges))
+
     def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
-        """Read the content of posed particles along these too, from here on; nothing where `takes_eigenvolumes` is not.
+        """Read codes of posed particles along these too, from here on.
 
         Parameters
         ----------
         mean : (f, n, n, n)
             Of each family, at the coarse size and inside the soft sphere.
         axes : (f, k, n, n, n)
-            Content is ``sum((particle - mean) * axis)``; an axis that is not there is 0.
+            A score is ``sum((particle - mean) * axis)``; an axis that is not there is 0.
         """
+        self.get_buffer("eigen_mean").copy_(mean)
+        self.get_buffer("eigen_axes").copy_(axes)
+
+    def along_eigenvolumes(self, posed: Tensor, families: Tensor) -> Tensor:
+        """Return the scores (b, k) of particles in their canonical frame, as `small` leaves them."""
+        differences = posed - self.get_buffer("eigen_mean")[families]
+        return torch.einsum("bzyx,bkzyx->bk", differences, self.get_buffer("eigen_axes")[families])
 
     def keep_poses(self) -> None:
         """Take the poses of batches as they are from here on; nothing for a model without poses."""

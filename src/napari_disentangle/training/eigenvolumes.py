@@ -1,20 +1,23 @@
-"""Eigenvolumes: along what the posed particles of one canonical frame fall into kinds.
+"""Eigenvolumes: along what the posed particles of one canonical frame differ.
 
 Principal components of aligned particles have long told classes apart in a common frame (van Heel and Frank 1981,
-*Ultramicroscopy* 6, 187). One is kept only where the particles fall into two heaps along it, of which one has clearly
-more mass: particles that lie in two ways have the same, and those that bend nearly so.
+*Ultramicroscopy* 6, 187). Many are no more than what is left of misalignment. Kinds, which a content code reads, are
+components along which the particles fall into two heaps, one of clearly more mass: particles that lie in two ways have
+the same, and those that bend nearly so. Conformations, which a transformation code reads, are components that no rigid
+motion explains.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_disentangle.averaging import match_volume
 from napari_disentangle.averaging.match import sphere
 from napari_disentangle.geometry import align_volumes
-from napari_disentangle.models.base import MOST_EIGENVOLUMES, MOST_FAMILIES
+from napari_disentangle.models.base import MOST_FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-LOOKED_AT = 6
-"""Components of a family that are looked at."""
+FURTHER = 4
+"""Components of a family that are looked at beyond those that there is room for."""
 MOST = 5000
 """Particles of a family that they are found from."""
 FEWEST = 20
@@ -40,6 +43,9 @@ WIDEST = 8.0
 MORE = 1.3
 """Least mass of one heap's average, in that of the other's: 1.41 was measured with a subunit more, 1.00 to 1.07 for
 particles that lie in two ways, up to 1.22 for states of one molecule."""
+LEFT = 0.25
+"""Part of the difference between the two ends of a component that is left where one is turned onto the other, at least:
+0.02 to 0.2 is left of particles that lie in two ways, 0.3 to 1 of a subunit in two places and of other states."""
 _AT_ONCE = 256
 
 
@@ -50,7 +56,8 @@ class Eigenvolumes:
     mean: Floats
     """(f, n, n, n) average of each family, inside the soft sphere; 0 for one without heaps."""
     axes: Floats
-    """(f, k, n, n, n); ``sum((particle - mean) * axis)`` has heaps of at most unit deviation about 0."""
+    """(f, k, n, n, n); ``sum((particle - mean) * axis)`` is a score about 0. Its deviation is 1 at most within a heap,
+    and 1 over the family where it is a conformation's."""
 
     @property
     def count(self) -> int:
@@ -59,9 +66,10 @@ class Eigenvolumes:
 
 
 def eigenvolumes(
-    inputs: Inputs, mask: Floats, *, seed: int, progress: Callable[[float], None] = lambda _: None
-) -> Eigenvolumes:
-    """Return the components along which posed particles of a family fall into heaps.
+    inputs: Inputs, mask: Floats, of: Literal["kinds", "conformations"], room: int, *, seed: int,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Eigenvolumes:  # fmt: skip
+    """Return the components along which posed particles of a family differ, in the order of their variance.
 
     Parameters
     ----------
@@ -69,6 +77,9 @@ def eigenvolumes(
         With the poses and families of a search.
     mask : (n, n, n)
         Soft sphere at the coarse size.
+    of : "kinds" or "conformations"
+    room : int
+        Most components of a family.
     seed : int
     progress : callable
         Told the fraction done.
@@ -76,17 +87,30 @@ def eigenvolumes(
     assert inputs.families is not None
     n = inputs.geometry.coarse
     mean = np.zeros((MOST_FAMILIES, n, n, n), np.float32)
-    axes = np.zeros((MOST_FAMILIES, MOST_EIGENVOLUMES, n, n, n), np.float32)
+    axes = np.zeros((MOST_FAMILIES, room, n, n, n), np.float32)
     rng = np.random.default_rng(seed)
     families = np.unique(inputs.families)
+    radius = inputs.geometry.sphere * n
     for done, family in enumerate(families):
-        progress(done / len(families))
         rows = np.sort(rng.permutation(np.flatnonzero(inputs.families == family))[:MOST])
+        if len(rows) < 2 * FEWEST:
+            continue
         volumes = _posed(inputs, rows) * mask
-        found = _heaps_of(volumes, inputs.geometry.sphere * n, seed)
+        scores, components = _principal(volumes, min(room + FURTHER, len(rows) - 1), seed)
+        found = 0
+        for k, component in enumerate(components):
+            progress((done + k / len(components)) / len(families))
+            if found == room:
+                break
+            if of == "kinds":
+                scale = _scale_of_heaps(scores[:, k], volumes, radius, seed)
+            else:
+                scale = _scale_of_bending(scores[:, k], component, volumes.mean(0), radius)
+            if scale:
+                axes[family, found] = scale * component
+                found += 1
         if found:
             mean[family] = volumes.mean(0)
-            axes[family, : len(found)] = found
     return Eigenvolumes(mean, axes)
 
 
@@ -100,23 +124,16 @@ def _posed(inputs: Inputs, rows: Ints) -> Floats:
     return np.concatenate(parts)
 
 
-def _heaps_of(volumes: Floats, radius: float, seed: int) -> list[Floats]:
-    """Return the axes of one family, scaled."""
+def _principal(volumes: Floats, count: int, seed: int) -> tuple[Doubles, Doubles]:
+    """Return scores (m, k) and components (k, n, n, n) of particles (m, n, n, n)."""
     from sklearn.decomposition import PCA
 
-    if len(volumes) < 2 * FEWEST:
-        return []
-    pca: Any = PCA(LOOKED_AT, svd_solver="randomized", random_state=seed)
+    pca: Any = PCA(count, svd_solver="randomized", random_state=seed)
     scores = pca.fit_transform(volumes.reshape(len(volumes), -1).astype(np.float64))
-    found: list[Floats] = []
-    for column, component in zip(scores.T, pca.components_, strict=True):
-        scale = _scale(column, volumes, radius, seed) if len(found) < MOST_EIGENVOLUMES else 0.0
-        if scale:
-            found.append((scale * component).reshape(volumes.shape[1:]).astype(np.float32))
-    return found
+    return scores, pca.components_.reshape(count, *volumes.shape[1:])
 
 
-def _scale(scores: Doubles, volumes: Floats, radius: float, seed: int) -> float:
+def _scale_of_heaps(scores: Doubles, volumes: Floats, radius: float, seed: int) -> float:
     """Return the factor that gives two heaps of scores (m,) unit deviation; 0 without heaps, or of the same mass."""
     from sklearn.mixture import GaussianMixture
 
@@ -131,3 +148,16 @@ def _scale(scores: Doubles, volumes: Floats, radius: float, seed: int) -> float:
     if less <= 0 or more < MORE * less:
         return 0.0
     return min(1 / within, WIDEST / distance)
+
+
+def _scale_of_bending(scores: Doubles, component: Doubles, mean: Floats, radius: float) -> float:
+    """Return the factor that gives scores (m,) unit deviation; 0 where the component is a rigid motion or nothing."""
+    deviation = float(scores.std())
+    if not deviation:
+        return 0.0
+    one, other = ((mean + sign * 2 * deviation * component).astype(np.float32) for sign in (1, -1))
+    inside = sphere(len(mean), radius) > 0
+    as_they_are = float(np.corrcoef(one[inside], other[inside])[0, 1])
+    if 1 - match_volume(one, other, radius=radius).correlation < LEFT * (1 - as_they_are):
+        return 0.0
+    return 1 / deviation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -286,26 +286,27 @@ class _Loop:
         self.inputs = with_poses(self.inputs, found.pose, found.family)
         self.model.keep_poses()
         if self.model.takes_eigenvolumes and self.step == self.settings.epochs * self.steps_per_epoch:
-            yield from self._take_eigenvolumes()
+            yield from self._take_eigenvolumes(self.model.takes_eigenvolumes)
 
-    def _take_eigenvolumes(self) -> Iterator[Progress]:
-        """Look for kinds among the posed particles of each canonical frame, where each of them is seen whole."""
+    def _take_eigenvolumes(self, of: Literal["kinds", "conformations"]) -> Iterator[Progress]:
+        """Look for what the posed particles of each canonical frame differ by, where each of them is seen whole."""
         import torch
 
         if self.inputs.tilts is not None:
             return
         size = self.inputs.geometry.coarse
-        self.run.say("posing", message="kinds within a frame", done=1.0)
-        yield self._progress({}, size, "looking for kinds within each frame")
-        mask = self.model.sphere(size).cpu().numpy()
+        self.run.say("posing", message=f"{of} in each frame", done=1.0)
+        yield self._progress({}, size, f"looking for {of} in each frame")
+        mask, room = self.model.sphere(size).cpu().numpy(), self.model.get_buffer("eigen_axes").shape[1]
         try:
-            found = eigenvolumes(self.inputs, mask, seed=self.settings.seed, progress=lambda _: self._beat_or_stop())
+            found = eigenvolumes(
+                self.inputs, mask, of, room, seed=self.settings.seed, progress=lambda _: self._beat_or_stop()
+            )
         except _StopAskedError:
             yield self._stop(size)
             return
-        mean, axes = (torch.as_tensor(array).to(self.device) for array in (found.mean, found.axes))
-        self.model.take_eigenvolumes(mean, axes)
-        yield self._progress({}, size, f"{found.count} differences between kinds within a frame")
+        self.model.take_eigenvolumes(*(torch.as_tensor(array).to(self.device) for array in (found.mean, found.axes)))
+        yield self._progress({}, size, f"{of} are read along {found.count} differences")
 
     def finish(self) -> Progress:
         """Write the last checkpoint and codes."""

@@ -218,6 +218,8 @@ def read_inputs(
     if geometry.dims == 2:
         return _read_images(particles, geometry, rotations, shifts, progress)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
+    if ranges is not None and (np.abs(ranges) >= 90).all():
+        ranges = None  # all of Fourier space was measured
     n, m = len(particles), geometry.fine
     sphere = soft_sphere(m, geometry.sphere * m, edge=3.0).numpy()
     outside = sphere == 0
