@@ -335,6 +335,10 @@ def test_nothing_is_cut_off_at_its_right(make_napari_viewer, qtbot, mapped, name
         )
 
     qtbot.waitUntil(whole)
+    width = dock.width()
+    bench.busy.emit("comparing with a_map_with_a_long_name_of_its_own_as_they_come_from_the_databank.mrc", 0.5)
+    qtbot.wait(50)
+    assert dock.width() == width, "what is being computed does not widen it"
     assert viewer.window._qt_window.width() == 1280, "wider than many a screen"
     dock.parentWidget().close()
 

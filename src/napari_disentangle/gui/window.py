@@ -262,13 +262,16 @@ class _Tabs(QWidget):
         self.run.setMinimumContentsLength(14)
         self.doing = QLabel("")
         self.doing.setToolTip("What is being computed")
+        self.doing.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        # Takes what room there is: long words do not widen the dock.
+        self.doing.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.bar = QProgressBar()
         self.bar.setMaximumSize(90, 14)
         self.bar.setTextVisible(False)
         self.bar.setToolTip("How far it is")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(row("run", self.run, 1, self.doing, self.bar))
+        layout.addWidget(row("run", self.run, self.doing, self.bar))
         layout.addWidget(self.tabs, 1)
         self._links = Links(self)
         self._links.add(bench.busy, self._show_busy)
@@ -322,6 +325,7 @@ class _Tabs(QWidget):
         if not words and self._bench.trainer.active:
             words, done = "training", self._trained
         self.doing.setText(words)
+        self.doing.setToolTip(words or "What is being computed")
         self.bar.setVisible(bool(words) and done >= 0)
         fill(self.bar, 100 * max(done, 0))
 
