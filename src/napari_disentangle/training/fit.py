@@ -13,6 +13,7 @@ from napari_disentangle.errors import InputError, is_out_of_memory
 from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
+from napari_disentangle.training.anchor import start_content
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.eigenvolumes import eigenvolumes
 from napari_disentangle.training.encoding import codes_of, model_for
@@ -149,7 +150,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
         return
     model = model.to(device)
     if model.spec.features:
-        _anchor(model, inputs, recipe, device)
+        start_content(model, inputs, recipe, device)
     optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
     counters = Counters(0, 0, 0.0)
     found = run.checkpoint()
@@ -418,30 +419,6 @@ def _map_invariants(run: Run, inputs: Inputs) -> None:
     spread = power.std(0)
     standardised = (power - power.mean(0)) / np.where(spread > 0, spread, 1.0)
     run.save_embedding(Embedding("invariants", "pca", inputs.particles.ids, embed(standardised, method="pca"), ""))
-
-
-def _anchor(model: DisentanglingModel, inputs: Inputs, recipe: Recipe, device: str) -> None:
-    """Start the content code at the common factors of the invariants: what shells share is signal, the rest noise."""
-    import torch
-    from sklearn.decomposition import FactorAnalysis
-
-    values = inputs.invariants.astype(np.float64)
-    mean, deviation = values.mean(0), values.std(0)
-    deviation[deviation < 1e-9] = 1.0
-    scaled = np.clip((values - mean) / deviation, -6, 6)
-    dims = recipe.model.content_dims
-    anchor = np.zeros((values.shape[1], dims))
-    count = min(dims, values.shape[1], len(values) - 1)
-    factors = FactorAnalysis(count, random_state=recipe.training.seed, svd_method="lapack").fit(scaled)
-    weighted = factors.components_ / factors.noise_variance_
-    posterior = np.linalg.inv(np.eye(count) + weighted @ factors.components_.T)
-    linear = weighted.T @ posterior
-    anchor[:, :count] = linear / np.maximum((scaled @ linear).std(0), 1e-9)
-
-    def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32).to(device)
-
-    model.anchor_content(tensor(mean), tensor(deviation), tensor(anchor))
 
 
 def _memory(device: str) -> float:
