@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +330,16 @@ class TestSelections:
         run.save_selections("A", [Selection("A/0", np.array([9]))])
         assert run.selections() == ["A/0", "B/0"]
         assert run.selection("A/0").ids.tolist() == [9]
+
+    def test_they_are_listed_while_one_is_written(self, run):
+        run.save_selections("B", [Selection("B/0", np.array([5]))])
+        with ThreadPoolExecutor(1) as writer:
+            written = writer.submit(
+                lambda: [run.save_selections("A", [Selection("A/0", np.array([k]))]) for k in range(300)]
+            )
+            while not written.done():
+                assert set(run.selections()) in ({"B/0"}, {"A/0", "B/0"})
+        assert written.exception() is None
 
     def test_they_are_named_after_their_group(self, run):
         run.save_selections("B", [Selection("A/0", np.array([5])), Selection("rest", np.array([6]))])

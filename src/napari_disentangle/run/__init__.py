@@ -260,8 +260,9 @@ class Run:
     def selections(self) -> list[str]:
         """Return the names of all selections, as ``A/0``."""
         root = self.path / "selections"
-        found = (p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.json"))
-        return sorted((name for name in found if not name.startswith(".")), key=_natural)
+        groups = [group for group in _listed(root) if not group.startswith(".")]  # those are being written
+        found = [f"{group}/{file[:-5]}" for group in groups for file in _listed(root / group) if file.endswith(".json")]
+        return sorted(found, key=_natural)
 
     def selection(self, name: str) -> Selection:
         """Return a selection by its name.
@@ -357,6 +358,14 @@ def _check_schema(path: Path, version: int) -> None:
             f"{path} was written by a newer napari-disentangle (schema {version}, this one knows {SCHEMA_VERSION}); "
             "update napari-disentangle to read it."
         )
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return what is in a folder; nothing of one that is not there, or is being replaced."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
