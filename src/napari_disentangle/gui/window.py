@@ -264,7 +264,9 @@ class _Tabs(QWidget):
         self.doing.setToolTip("What is being computed")
         self.doing.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         # Takes what room there is: long words do not widen the dock.
-        self.doing.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        room = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        room.setHorizontalStretch(1)
+        self.doing.setSizePolicy(room)
         self.bar = QProgressBar()
         self.bar.setMaximumSize(90, 14)
         self.bar.setTextVisible(False)
