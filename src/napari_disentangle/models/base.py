@@ -16,6 +16,7 @@ PoseMode = Literal["free", "local", "fixed", "prior"]
 Pairs = Literal["both", "positive", "negative", "none"]
 Move = Literal["rotation", "translation", "scale", "contrast"]
 Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"]
+Differences = Literal["kinds", "conformations"]
 
 MOST_FAMILIES = 6
 """Canonical frames that a search of poses tells apart."""

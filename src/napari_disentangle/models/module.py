@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_disentangle.models.base import Batch, Encoding, Losses, Spec
+    from napari_disentangle.models.base import Batch, Differences, Encoding, Losses, Spec
 
 
 class DisentanglingModel(nn.Module):
@@ -30,7 +30,7 @@ class DisentanglingModel(nn.Module):
 
     explicit = False
     """Whether the transformation code is the pose itself."""
-    takes_eigenvolumes: Literal["kinds", "conformations"] | None = None
+    takes_eigenvolumes: Differences | None = None
     """Along which eigenvolumes of posed particles (`training.eigenvolumes`) a code is read, if any."""
     remark = ""
     """What the user should know of the solution of a linear model: a sentence, or nothing."""
@@ -127,7 +127,7 @@ class DisentanglingModel(nn.Module):
         del families
         return transform
 
-    def make_room(self, of: Literal["kinds", "conformations"], count: int) -> None:
+    def make_room(self, of: Differences, count: int) -> None:
         """Make room for so many eigenvolumes of each canonical frame."""
         self.takes_eigenvolumes = of
         edges = (self.spec.coarse,) * 3

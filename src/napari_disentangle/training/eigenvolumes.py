@@ -10,7 +10,7 @@ motion explains.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_disentangle.models.base import Differences
     from napari_disentangle.training.inputs import Inputs
 
     Floats = NDArray[np.float32]
@@ -66,7 +67,7 @@ class Eigenvolumes:
 
 
 def eigenvolumes(
-    inputs: Inputs, mask: Floats, of: Literal["kinds", "conformations"], room: int, *, seed: int,
+    inputs: Inputs, mask: Floats, of: Differences, room: int, *, seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Eigenvolumes:  # fmt: skip
     """Return the components along which posed particles of a family differ, in the order of their variance.
@@ -96,6 +97,7 @@ def eigenvolumes(
         if len(rows) < 2 * FEWEST:
             continue
         volumes = _posed(inputs, rows) * mask
+        centre = volumes.mean(0)
         scores, components = _principal(volumes, min(room + FURTHER, len(rows) - 1), seed)
         found = 0
         for k, component in enumerate(components):
@@ -105,12 +107,12 @@ def eigenvolumes(
             if of == "kinds":
                 scale = _scale_of_heaps(scores[:, k], volumes, radius, seed)
             else:
-                scale = _scale_of_bending(scores[:, k], component, volumes.mean(0), radius)
+                scale = _scale_of_bending(scores[:, k], component, centre, radius)
             if scale:
                 axes[family, found] = scale * component
                 found += 1
         if found:
-            mean[family] = volumes.mean(0)
+            mean[family] = centre
     return Eigenvolumes(mean, axes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from napari_disentangle.models.base import Differences
     from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.recipe import Recipe
     from napari_disentangle.run import Run
@@ -289,7 +290,7 @@ class _Loop:
         if self.model.takes_eigenvolumes and self.step == self.settings.epochs * self.steps_per_epoch:
             yield from self._take_eigenvolumes(self.model.takes_eigenvolumes)
 
-    def _take_eigenvolumes(self, of: Literal["kinds", "conformations"]) -> Iterator[Progress]:
+    def _take_eigenvolumes(self, of: Differences) -> Iterator[Progress]:
         """Look for what the posed particles of each canonical frame differ by, where each of them is seen whole."""
         import torch
 
