@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.models import MODELS
 from napari_disentangle.recipe import PRESETS, SCHEMA_VERSION, InputSettings, Recipe
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -126,6 +127,24 @@ class TestSettings:
             Recipe().with_settings(["model.name=melody"])
         with pytest.raises(InputError, match=r"no preset .*quick"):
             Recipe.preset("slow")
+
+
+class TestWhatAModelDoesNotHeed:
+    def test_it_is_refused_with_what_it_heeds(self):
+        with pytest.raises(
+            InputError, match=r"model\.warp means nothing to VAE, which heeds .*model\.kl.*leave it out"
+        ):
+            Recipe.chosen("standard", ["model.name=vae", "training.epochs=3", " model.warp = affine"])
+        with pytest.raises(InputError, match=r"model\.content_pairs means nothing to Harmony"):
+            Recipe.chosen("standard", ["model.content_pairs=none"])
+
+    def test_what_it_heeds_is_taken(self):
+        assert Recipe.chosen("standard", ["model.name=vitae", "model.warp=affine"]).model.warp == "affine"
+
+    @pytest.mark.parametrize("model", MODELS)
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_presets_are_for_every_model(self, preset, model):
+        assert Recipe.chosen(preset, [f"model.name={model}"]).model.name == model
 
 
 class TestReading:

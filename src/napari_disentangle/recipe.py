@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.models import MODELS
+from napari_disentangle.models import MODELS, model_info
 from napari_disentangle.models.base import Augmentation, Move, Pairs, PoseMode
 
 if TYPE_CHECKING:
@@ -213,13 +213,20 @@ class Recipe(_Settings):
         Raises
         ------
         InputError
-            As `preset` and `with_settings`.
+            As `preset` and `with_settings`; or a setting means nothing to the model.
         """
         settings = list(settings)
-        named = [
-            setting.partition("=")[2].strip() for setting in settings if setting.split("=")[0].strip() == "model.name"
-        ]
-        return cls.preset(preset, *named[-1:]).with_settings(settings)
+        given = [(name.strip(), text.strip()) for name, _, text in (setting.partition("=") for setting in settings)]
+        recipe = cls.preset(preset, *[text for name, text in given if name == "model.name"][-1:]).with_settings(
+            settings
+        )
+        info = model_info(recipe.model.name)
+        for name, _ in given:
+            section, _, key = name.partition(".")
+            if section == "model" and key not in info.settings:
+                theirs = ", ".join(f"model.{one}" for one in info.settings)
+                raise InputError(f"{name} means nothing to {info.title}, which heeds {theirs}; leave it out.")
+        return recipe
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

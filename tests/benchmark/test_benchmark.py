@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.benchmark import Result
 
-SMALL = ("training.batch_size=20", "training.fine_epochs=0", "model.content_dims=2", "model.transform_dims=2")
+SMALL = ("training.batch_size=20", "training.fine_epochs=0", "model.content_dims=2")
 ROWS = (
     Row("pca", "pca", SMALL),
     Row("vae-two-spaces", "vae-two-spaces", (*SMALL, "training.epochs=2"), seeds=(0, 1)),

@@ -198,3 +198,26 @@ def test_models_that_cannot_take_images_are_not_offered_for_them(window: Window,
     )
     assert menu.currentData() == "harmony", "what was chosen cannot take them"
     assert "model.name=harmony" in panel.settings()
+
+
+def test_advanced_settings_are_those_that_mean_something_to_the_model(window: Window):
+    window.rooms.tabs.setCurrentWidget(window.rooms.tabs.widget(1))
+    panel = window.rooms.training
+    menu, form = panel.model, panel._settings
+
+    def shown() -> set[str]:
+        return {one.name for one in form if not one.native.isHidden()}
+
+    def chosen(model: str) -> None:
+        menu.setCurrentIndex(menu.findData(model))
+
+    every = {one.name for one in form}
+    training = {name for name in every if name.startswith("training.")}
+    for model in ("harmony", "vae", "dualcontrast"):
+        chosen(model)
+        assert shown() == training | (every & {f"model.{name}" for name in MODELS[model].settings})
+    assert "model.exchange" in shown()
+    form["model.exchange"].value = False
+    assert "model.exchange=False" in panel.settings()
+    chosen("vae")
+    assert not any("exchange" in one for one in panel.settings()), "what the model does not heed is not given to it"

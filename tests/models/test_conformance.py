@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -135,6 +135,34 @@ def explained(model: DisentanglingModel, batch: Batch) -> float:
         difference = (model.reconstruct(batch, model.encode(batch)) - batch.volumes) * sphere
         spread = (batch.volumes - batch.volumes.mean(0)) * sphere
     return 1 - float(difference.square().mean() / spread.square().mean())
+
+
+class Noted(Spec):
+    """A spec that knows which of its fields were read."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name: str) -> object:
+        Noted.read.add(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_settings_are_those_that_it_heeds(name: str) -> None:
+    """Those of which the registry says so are read, and no others."""
+    of_models = {one for info in MODELS.values() for one in info.own_settings} - {"invariants"}
+    Noted.read.clear()
+    for kind in (KINDS[kind] for of, kind in cases() if of == name):
+        fields = vars(spec_of(name, kind))
+        model = build_model(name, Noted(**fields))
+        batch = batch_of(kind, kind.coarse)
+        if MODELS[name].kind == "linear":
+            solved(model, batch_of(kind, kind.coarse, 16))
+        else:
+            model(batch, generator())
+        model.encode(batch)
+    heeded = {one for one in of_models if {"transform_dims": "transform"}.get(one, one) in Noted.read}
+    assert heeded == set(MODELS[name].own_settings) - {"invariants"}
 
 
 def assert_same(a: Encoding, b: Encoding) -> None:
@@ -352,7 +380,7 @@ def test_a_run_keeps_the_model(name: str, kind: str, files: dict[str, Path], tin
     run = prepare(
         files[kind],
         tmp_path / "run",
-        settings=[*tiny, "training.epochs=1", f"model.name={name}", "model.transform_dims=2"],
+        settings=[*tiny, "training.epochs=1", f"model.name={name}"],
     )
     trained(run)
     assert run.state() == "finished"

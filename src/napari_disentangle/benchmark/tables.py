@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from napari_disentangle.benchmark.datasets import SOURCES
 from napari_disentangle.errors import InputError
-from napari_disentangle.models import MODELS
+from napari_disentangle.models import MODELS, ModelInfo
 
 THROUGHPUT = "throughput"
 SEEDS = (0, 1, 2)
@@ -57,11 +57,9 @@ _BASELINE = (
     f"training.batch_size={_BATCH}", "training.learning_rate=0.001", "training.fine_epochs=0", "training.checkpoint_every=10",
     "pose.search=false", "model.content_dims=10", "model.transform_dims=10",
 )  # fmt: skip
-"""Of every model that is not one of the two papers' own."""
+"""Of every model that is not one of the two papers' own, where it means something to it."""
 _STEPS = {2: 3000, 3: 1200}
 """Of baselines, by the dimensions of the particles."""
-_OF_BASELINE: dict[str, tuple[str, ...]] = {}
-"""Settings of one baseline, over those of all."""
 _OF_PAPERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("mnist-affine-one", "harmony"): (
         "model.content_dims=1", "training.epochs=80", "training.fine_epochs=0", "training.checkpoint_every=20",
@@ -94,6 +92,11 @@ _ABLATED = {
 _AUGMENTATIONS = ("rotation", "translation", "scale", "contrast", "saturation", "hue", "blur")
 
 
+def _means_something(setting: str, info: ModelInfo) -> bool:
+    section, _, key = setting.partition("=")[0].partition(".")
+    return section != "model" or key in info.settings
+
+
 def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]:
     dims = SOURCES[source].dims
     rows: list[Row] = []
@@ -101,7 +104,7 @@ def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]
         if dims not in info.dimensions or (decoders and not info.decodes):
             continue
         if not info.first:
-            settings = (*_BASELINE, *_OF_BASELINE.get(name, ()))
+            settings = tuple(one for one in _BASELINE if _means_something(one, info))
             rows.append(Row(name, name, settings, steps=None if info.kind == "linear" else _STEPS[dims]))
             continue
         own = Row(name, name, _OF_PAPERS.get((table, name), ()), SEEDS, PAPERS_MINUTES)

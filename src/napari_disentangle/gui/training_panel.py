@@ -132,7 +132,7 @@ class TrainingPanel(QWidget):
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
         advanced = QCollapsible("Advanced settings")
-        advanced.setToolTip("Every setting of the recipe; a preset sets them anew")
+        advanced.setToolTip("Every setting that means something to the model; a preset sets them anew")
         advanced.addWidget(self._settings.native)
         for part in (
             self.problem, row("model", self.model, "preset", self.preset, 1), self.about, self.preset_about,
@@ -199,6 +199,7 @@ class TrainingPanel(QWidget):
             for field in self._settings:
                 section, _, key = field.name.partition(".")
                 field.value = getattr(values[section], key)
+                field.visible = section != "model" or key in info.settings
         self._defaults = {field.name: field.value for field in self._settings}
         self._estimating.start()
 

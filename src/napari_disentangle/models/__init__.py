@@ -30,10 +30,23 @@ class ModelInfo:
     """Of volumes; none for a model without poses."""
     two_codes: bool = True
     """Whether it has a transformation code beside the content code."""
-    uses_invariants: bool = False
-    """Whether the content code may start from the invariants."""
+    own_settings: tuple[str, ...] = ()
+    """Names in the recipe's [model] that mean something to it, beside those of every model."""
     first: bool = False
     """One of the two papers' own, which stand first in menus."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Names in the recipe's [model] that mean something to it."""
+        return (*_OF_ALL, *self.own_settings)
+
+    @property
+    def uses_invariants(self) -> bool:
+        """Whether the content code may start from the invariants."""
+        return "invariants" in self.own_settings
+
+
+_OF_ALL = ("name", "content_dims", "soft_sphere", "wedge")
 
 
 _ALL = (
@@ -46,7 +59,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         pose_modes=("free", "local", "fixed", "prior"),
-        uses_invariants=True,
+        own_settings=("moves", "kl", "cross_contrast", "invariants", "decoder"),
         first=True,
     ),
     ModelInfo(
@@ -58,7 +71,18 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         pose_modes=("free", "local", "fixed"),
-        uses_invariants=True,
+        own_settings=(
+            "transform_dims",
+            "kl",
+            "content_pairs",
+            "transform_pairs",
+            "augmentation",
+            "turn",
+            "exchange",
+            "independence",
+            "invariants",
+            "decoder",
+        ),
         first=True,
     ),
     ModelInfo(
@@ -69,6 +93,7 @@ _ALL = (
         kind="generative",
         dimensions=(2, 3),
         decodes=True,
+        own_settings=("transform_dims", "kl", "decoder"),
     ),
     ModelInfo(
         name="vae",
@@ -79,6 +104,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         two_codes=False,
+        own_settings=("kl", "decoder"),
     ),
     ModelInfo(
         name="beta-vae",
@@ -89,6 +115,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         two_codes=False,
+        own_settings=("kl", "decoder"),
     ),
     ModelInfo(
         name="beta-tcvae",
@@ -99,6 +126,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         two_codes=False,
+        own_settings=("kl", "decoder"),
     ),
     ModelInfo(
         name="spatial-vae",
@@ -109,6 +137,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         pose_modes=("free",),
+        own_settings=("moves", "kl"),
     ),
     ModelInfo(
         name="vitae",
@@ -118,6 +147,7 @@ _ALL = (
         kind="generative",
         dimensions=(2,),
         decodes=True,
+        own_settings=("transform_dims", "kl", "warp", "decoder"),
     ),
     ModelInfo(
         name="deforming-autoencoder",
@@ -127,6 +157,7 @@ _ALL = (
         kind="generative",
         dimensions=(2,),
         decodes=True,
+        own_settings=("transform_dims", "decoder"),
     ),
     ModelInfo(
         name="simclr",
@@ -136,6 +167,7 @@ _ALL = (
         kind="contrastive",
         dimensions=(2, 3),
         decodes=False,
+        own_settings=("transform_dims",),
     ),
     ModelInfo(
         name="simclr-generative",
@@ -145,6 +177,7 @@ _ALL = (
         kind="generative",
         dimensions=(2, 3),
         decodes=True,
+        own_settings=("transform_dims", "kl", "decoder"),
     ),
     ModelInfo(
         name="pca",
