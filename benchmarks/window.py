@@ -12,9 +12,9 @@ runs, the sample is opened, trained with the standard preset and many more fine 
 averaged, stopped and resumed, with the mouse. The sums are of everything from the first click of training on, without
 the phases in which the mouse drags all the time, and with them; at the end napari does the like without our docks,
 for what of it is napari's and the machine's. "busy" is the processor time of the GUI's own thread between two ticks,
-less 5 ms: what is late and not busy, other threads and processes kept from running, ours (training, helper) or not
-("others" are cores that processes not of this benchmark used). With --blame, a thread looks at what the GUI's thread
-does while it is late.
+less 5 ms; "queued" the time that it could have run and had no core. What is late and neither, it waited for others: for
+what draws, for another thread, for a file. "others" are cores that processes not of this benchmark used. With --blame,
+a thread looks at what the GUI's thread does while it is late.
 
 docks: from asking napari for a dock until it has been painted, until all that it builds afterwards is there, and the
 longest turn of the event loop meanwhile. First, in a fresh process, with all imports; then again, closed and opened.
@@ -167,12 +167,12 @@ class Lag:
         from qtpy.QtCore import Qt, QTimer
 
         self.phase = "start"
-        self.ticks: list[tuple[str, float, float, float]] = []
-        """Phase, time, lag and busy, in seconds."""
+        self.ticks: list[tuple[str, float, float, float, float]] = []
+        """Phase, time, lag, busy and queued, in seconds."""
         self.began: dict[str, float] = {}
         self.seconds: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
-        self.last, self._used = time.perf_counter(), time.thread_time()
+        self.last, self._used, self._waited = time.perf_counter(), time.thread_time(), self._queued()
         self._machine = self._cores()
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -181,10 +181,18 @@ class Lag:
         self._timer.start()
 
     def _tick(self) -> None:
-        now, used = time.perf_counter(), time.thread_time()
+        now, used, waited = time.perf_counter(), time.thread_time(), self._queued()
         late, busy = now - self.last - INTERVAL, used - self._used - INTERVAL
-        self.ticks.append((self.phase, now, max(late, 0.0), max(busy, 0.0)))
-        self.last, self._used = now, used
+        self.ticks.append((self.phase, now, max(late, 0.0), max(busy, 0.0), waited - self._waited))
+        self.last, self._used, self._waited = now, used, waited
+
+    @staticmethod
+    def _queued() -> float:
+        """Return the seconds that this thread could have run and had no core; 0 where the system does not tell."""
+        try:
+            return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+        except OSError:
+            return 0.0
 
     def at(self, phase: str) -> None:
         """Begin a phase, once the last one's work has been seen by a tick."""
@@ -219,8 +227,8 @@ class Lag:
 
     def of(self, phases: list[str]) -> dict[str, Any]:
         """Return what was seen in some phases."""
-        late = np.array([lag for phase, _, lag, _ in self.ticks if phase in phases])
-        busy = np.array([busy for phase, _, _, busy in self.ticks if phase in phases])
+        late = np.array([lag for phase, _, lag, *_ in self.ticks if phase in phases])
+        busy = np.array([busy for phase, _, _, busy, _ in self.ticks if phase in phases])
         seconds = sum(self.seconds[phase] for phase in phases)
         if not len(late) or not seconds:
             return {}
@@ -559,9 +567,15 @@ def lag(a: argparse.Namespace) -> dict[str, Any]:
     if blame is not None:
         print("late by more than 30 ms, by the innermost call of ours:", blame.text(), sep="\n")
     worst = sorted(seen.ticks, key=lambda tick: -tick[2])[:100]
+    print("the latest ticks from training on, in ms (busy, queued):", end=" ")
+    latest = [tick for tick in worst if tick[0] in asked][:8]
+    print(
+        *(f"{1000 * late:.0f} ({1000 * busy:.0f}, {1000 * queued:.0f}) {p}" for p, _, late, busy, queued in latest),
+        sep="; ",
+    )
     return {
         "about": about, "done": done, "phases": rows,
-        "worst": [{"phase": p, "lag": late, "busy": busy} for p, _, late, busy in worst],
+        "worst": [{"phase": p, "at": at, "lag": late, "busy": busy, "queued": queued} for p, at, late, busy, queued in worst],
         "stalls": [] if blame is None else [{"phase": p, "seconds": s, "calls": c} for p, _, s, c in blame.stalls],
     }  # fmt: skip
 

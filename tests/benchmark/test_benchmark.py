@@ -196,6 +196,19 @@ def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tm
     assert (tmp_path / "docs" / "pictures" / "mnist-harmony-0-transfer.png").is_file()
 
 
+def test_pages_are_written_anew_from_the_results_beside_them(done: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    (page,) = write_tables(done, docs)
+    text = page.read_text()
+    page.unlink()
+    assert write_tables(docs, docs) == [page]
+    assert page.read_text() == text
+    kept = read_results(docs)
+    assert [one.key for one in kept] == [one.key for one in read_results(done)]
+    assert str(tmp_path.parent) not in (docs / "results.jsonl").read_text(), "no path of this machine"
+    assert all(one.scores.truth.startswith("data/mnist-") for one in kept if one.scores is not None)
+
+
 def test_stand_ins_are_called_so_and_rows_without_truth_are_shown(done: Path, tmp_path: Path) -> None:
     result = read_results(done)[-1]
     for table in ("trio", "spa", THROUGHPUT):

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_disentangle.benchmark.datasets import SOURCES
 from napari_disentangle.benchmark.published import PUBLISHED
-from napari_disentangle.benchmark.results import FINISHED, read_results
+from napari_disentangle.benchmark.results import FINISHED, read_results, write_results
 from napari_disentangle.benchmark.running import PICTURES
 from napari_disentangle.benchmark.tables import TABLES, THROUGHPUT
 from napari_disentangle.errors import InputError
@@ -33,7 +33,9 @@ ENOUGH = 0.95
 
 
 def write_tables(out: Path, docs: Path) -> list[Path]:
-    """Write DOCS/TABLE.md for every table that has results, and copy their pictures to DOCS/pictures.
+    """Write DOCS/TABLE.md for every table that has results, with the newest results and the pictures beside them.
+
+    DOCS may be OUT: then its pages are written anew from the results that it has.
 
     Parameters
     ----------
@@ -53,7 +55,8 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         There are no results, or they cannot be read.
     """
     found: dict[str, list[Result]] = defaultdict(list)
-    for result in read_results(out):
+    results = read_results(out)
+    for result in results:
         found[result.table].append(result)
     written: list[Path] = []
     for table in TABLES.values():
@@ -65,6 +68,8 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         raise InputError(
             f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
         )
+    if docs.resolve() != out.resolve():
+        write_results(docs, results)
     return written
 
 
@@ -303,7 +308,7 @@ def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
 def _copy_pictures(results: Iterable[Result], source: Path, target: Path) -> None:
     for result in results:
         for name in result.pictures:
-            if (source / name).is_file():
+            if (source / name).is_file() and source.resolve() != target.resolve():
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, target / name)
 

@@ -8,13 +8,17 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_disentangle import __version__
 from napari_disentangle.errors import InputError
+from napari_disentangle.io.atomic import write_text
 from napari_disentangle.metrics import Evaluation, Score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FILE = "results.jsonl"
 FINISHED, STOPPED = "finished", "stopped"
@@ -127,6 +131,20 @@ def append_result(out: Path, result: Result) -> None:
     with path.open("ab") as file:
         cut = path.stat().st_size and not path.read_bytes().endswith(b"\n")
         file.write(("\n" if cut else "").encode() + text.encode())
+
+
+def write_results(out: Path, results: Sequence[Result]) -> None:
+    """Write results into a folder, instead of those that it has, without the paths of this machine."""
+    lines = [json.dumps(_portable(result).model_dump(mode="json"), allow_nan=False) for result in results]
+    write_text(out / FILE, "".join(f"{line}\n" for line in lines), overwrite=True)
+
+
+def _portable(result: Result) -> Result:
+    scores = result.scores
+    if scores is None:
+        return result
+    truth = Path(*Path(scores.truth).parts[-3:]).as_posix()
+    return result.model_copy(update={"scores": scores.model_copy(update={"truth": truth})})
 
 
 def now() -> str:
