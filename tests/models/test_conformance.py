@@ -60,7 +60,7 @@ def cases(*, among: tuple[str, ...] = tuple(KINDS), linear: bool = True) -> list
 def spec_of(name: str, kind: Kind, **changes: object) -> Spec:
     shown = name == "invariants" or (MODELS[name].uses_invariants and kind.dims == 3)
     spec = Spec(
-        dims=kind.dims, box=kind.fine, coarse=kind.coarse, fine=kind.fine, channels=kind.channels, sphere=0.4, features=SHELLS * shown,
+        dims=kind.dims, coarse=kind.coarse, fine=kind.fine, channels=kind.channels, sphere=0.4, features=SHELLS * shown,
         content=CONTENT, transform=TRANSFORM, weight=2.0,
     )  # fmt: skip
     return replace(spec, **changes)

@@ -16,7 +16,7 @@ from napari_disentangle.models.base import Batch, Spec
 from napari_disentangle.models.losses import apply_wedge, dependence, sampled_region
 
 N, B = 16, 24
-SPEC = Spec(dims=3, box=N, coarse=N, fine=N, sphere=0.45, content=3, transform=2)
+SPEC = Spec(dims=3, coarse=N, fine=N, sphere=0.45, content=3, transform=2)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -181,9 +181,7 @@ class TestAugmentation:
     colour = torch.rand(6, 3, 20, 20, generator=generator())
 
     def copies(self, images: torch.Tensor, kind: str, **more: object) -> torch.Tensor:
-        spec = Spec(
-            dims=2, box=20, coarse=20, fine=20, channels=3 if images.ndim == 4 else 1, augmentation=kind, **more
-        )
+        spec = Spec(dims=2, coarse=20, fine=20, channels=3 if images.ndim == 4 else 1, augmentation=kind, **more)
         return augmented(images, spec, generator(2))
 
     @pytest.mark.parametrize("kind", ["rotation", "translation", "scale", "contrast", "blur", "saturation", "hue"])
@@ -204,7 +202,7 @@ class TestAugmentation:
     def test_turns_are_as_large_as_they_may(self):
         line = torch.zeros(200, 21, 21)
         line[:, 10, 11:] = 1.0
-        spec = Spec(dims=2, box=21, coarse=21, fine=21, turn=30.0)
+        spec = Spec(dims=2, coarse=21, fine=21, turn=30.0)
         x, y = torch.arange(21.0) - 10, (torch.arange(21.0) - 10)[:, None]
         turned = augmented(line, spec, generator(3))
         angles = torch.rad2deg(torch.atan2((turned * y).sum((1, 2)), (turned * x).sum((1, 2)))).abs()

@@ -49,7 +49,7 @@ def particles(reference: torch.Tensor, *, tilts: tuple[float, float] | None, fra
 def knowing(reference: torch.Tensor, **changes: object) -> Harmony:
     """A model that has the imported poses, and decodes the reference whatever the code."""
     torch.manual_seed(0)
-    spec = Spec(dims=3, box=N, coarse=8, fine=N, sphere=0.35, content=2, pose_mode="fixed", max_shift=0.15)
+    spec = Spec(dims=3, coarse=8, fine=N, sphere=0.35, content=2, pose_mode="fixed", max_shift=0.15)
     model = build_model("harmony", replace(spec, **changes))
     model.decoder.forward = lambda codes, size: reference.repeat(len(codes), 1, 1, 1)  # noqa: ARG005
     return model

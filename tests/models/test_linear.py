@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from napari_disentangle.models.linear import FastICA, Invariants
 
-IMAGES = Spec(dims=2, box=12, coarse=12, fine=12, sphere=0.35, content=3)
-VOLUMES = Spec(dims=3, box=16, coarse=8, fine=16, sphere=0.4, content=3)
+IMAGES = Spec(dims=2, coarse=12, fine=12, sphere=0.35, content=3)
+VOLUMES = Spec(dims=3, coarse=8, fine=16, sphere=0.4, content=3)
 COLOUR = replace(IMAGES, channels=3, sphere=0.0)
 BOTH = pytest.mark.parametrize("name", ["pca", "fastica"])
 KINDS = pytest.mark.parametrize("spec", [IMAGES, VOLUMES, COLOUR], ids=["images", "volumes", "colour"])

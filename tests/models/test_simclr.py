@@ -15,8 +15,8 @@ from napari_disentangle.models.losses import apply_wedge, sampled_region
 from napari_disentangle.models.simclr import GAIN, NOISE, apart, nt_xent, seen_again, turned
 
 B = 6
-IMAGES = Spec(dims=2, box=28, coarse=28, fine=28, content=3, transform=2)
-VOLUMES = Spec(dims=3, box=16, coarse=8, fine=16, content=3, transform=2, sphere=0.34)
+IMAGES = Spec(dims=2, coarse=28, fine=28, content=3, transform=2)
+VOLUMES = Spec(dims=3, coarse=8, fine=16, content=3, transform=2, sphere=0.34)
 
 
 def generator(seed: int = 0) -> torch.Generator:

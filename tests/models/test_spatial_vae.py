@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_disentangle.models.spatial_vae import SpatialVAE
 
 B, N = 4, 28
-IMAGES = Spec(dims=2, box=N, coarse=N, fine=N)
-VOLUMES = Spec(dims=3, box=16, coarse=8, fine=16, sphere=0.34)
+IMAGES = Spec(dims=2, coarse=N, fine=N)
+VOLUMES = Spec(dims=3, coarse=8, fine=16, sphere=0.34)
 
 
 def built(spec: Spec) -> SpatialVAE:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from napari_disentangle.models.vae import VAE
 
 NAMES = ("vae", "vae-two-spaces", "beta-vae", "beta-tcvae")
-VOLUMES = Spec(dims=3, box=16, coarse=8, fine=16, sphere=0.4, content=3, transform=2)
-IMAGES = Spec(dims=2, box=8, coarse=8, fine=8, content=3, transform=2)
+VOLUMES = Spec(dims=3, coarse=8, fine=16, sphere=0.4, content=3, transform=2)
+IMAGES = Spec(dims=2, coarse=8, fine=8, content=3, transform=2)
 
 
 def built(name: str, spec: Spec, **changes: object) -> VAE:
@@ -162,7 +162,7 @@ def test_it_draws_particles_better_than_their_mean(name, dims):
     squares = (grid - places.reshape(-1, *(1,) * dims, dims)) ** 2
     clean = torch.tensor(4 * np.exp(-squares.sum(-1) / 3)).float()
     given = batch(clean + 0.5 * noise(*clean.shape))
-    model = built(name, Spec(dims=dims, box=8, coarse=8, fine=8, sphere=0.4, content=3, transform=2))
+    model = built(name, Spec(dims=dims, coarse=8, fine=8, sphere=0.4, content=3, transform=2))
     optimiser, source = torch.optim.Adam(model.parameters(), 2e-3), torch.Generator().manual_seed(0)
     for _ in range(100):
         optimiser.zero_grad()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_disentangle.models.vitae import VITAE
 
 B, N = 4, 28
-SPEC = Spec(dims=2, box=N, coarse=N, fine=N, content=3, transform=5)
+SPEC = Spec(dims=2, coarse=N, fine=N, content=3, transform=5)
 WARPS = pytest.mark.parametrize("warp", ["affine", "diffeomorphic"])
 
 

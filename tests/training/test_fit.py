@@ -391,7 +391,7 @@ class TestSizes:
             coarse, fine = (model.decode(content, none, size) for size in (geometry.coarse, geometry.fine))
         assert coarse.abs().max() > 0
         assert torch.equal(fine, resample(coarse, geometry.fine))
-        decoder = Decoder(3, Spec(dims=3, box=16, coarse=8, fine=16))
+        decoder = Decoder(3, Spec(dims=3, coarse=8, fine=16))
         decoder(content, 16).square().sum().backward()
         assert decoder.correction[-1].weight.grad.abs().max() > 0
 

@@ -28,8 +28,6 @@ class Spec:
 
     dims: Literal[2, 3]
     """Of the particles: images or volumes."""
-    box: int
-    """Voxels per edge of the particles as they were read."""
     coarse: int
     fine: int
     """Voxels per edge of the two stages; the same for images."""

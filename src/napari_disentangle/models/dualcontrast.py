@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes
 from napari_disentangle.models.augment import augmented, turned_volumes, wedged_again
-from napari_disentangle.models.base import Batch, Encoding, Losses
+from napari_disentangle.models.base import MOST_FAMILIES, Batch, Encoding, Losses
 from napari_disentangle.models.losses import apply_wedge, dependence, kl_to_prior, sampled_region, squared_distance
 from napari_disentangle.models.module import DisentanglingModel, draw
 from napari_disentangle.models.nets import ConvEncoder, Decoder
@@ -33,8 +33,6 @@ WIDTH = 256
 """Features of each encoder."""
 LARGEST = 3.0
 """Absolute value of a code."""
-MOST_FAMILIES = 32
-"""That have a centre of their own."""
 FEWEST = 8
 """Particles of a family below which a batch says nothing about its mean."""
 VOXELS = 4.0

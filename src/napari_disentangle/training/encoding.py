@@ -46,7 +46,6 @@ def model_for(recipe: Recipe, geometry: Geometry, features: int, particles: int)
     shown = asked or settings.name == "invariants"
     spec = Spec(
         dims=geometry.dims,
-        box=geometry.box,
         coarse=geometry.coarse,
         fine=geometry.fine,
         channels=geometry.channels,
