@@ -66,6 +66,7 @@ def test_open_look_train_lasso_export(make_napari_viewer, qtbot, cache: Path):
     np.testing.assert_array_equal(chosen.ids, np.sort(ids[inside]))
     assert 20 < len(chosen) < 80, "the lasso parts the map"
     assert f"{len(chosen)} selected" in maps.count.text()
+    qtbot.waitUntil(lambda: not bench.turns)
     points = viewer.layers["Particles"]
     np.testing.assert_array_equal(points.features["particle"][points.features["selected"]], chosen.ids)
     qtbot.waitUntil(lambda: len(maps.gallery) > 0, timeout=10_000)
@@ -74,6 +75,7 @@ def test_open_look_train_lasso_export(make_napari_viewer, qtbot, cache: Path):
     rooms.tabs.setCurrentIndex(2)
     click(rooms.averages.make)
     qtbot.waitUntil(lambda: chosen.name in bench.session.averages, timeout=120_000)
+    qtbot.waitUntil(lambda: not bench.turns)
     assert f"n = {len(chosen)}" in rooms.averages.facts.text()
 
     # 5. Export, by the dialog.

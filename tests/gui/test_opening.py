@@ -307,7 +307,7 @@ def test_layers_come_and_go(window: Window, two: dict[str, Path], tiny_stack: Pa
     points.remove_selected()
     points.selected_data = {0, 2}
     assert bench.session.selection.ids.tolist() == [11, 13]
-    assert points.features["selected"].tolist() == [True, False, True]
+    window.until(lambda: points.features["selected"].tolist() == [True, False, True])
     points.add([40.0, 40.0, 40.0])
     points.selected_data = {3}
     assert bench.session.selection.ids.tolist() == [11, 13], "a point that was added is no particle"

@@ -364,6 +364,7 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     points.selected_data = {1, 4, 7}
     assert bench.session.selection.ids.tolist() == [1, 4, 7]
     assert outlined(maps.content).tolist() == [1, 4, 7]
+    window.until(lambda: not window.bench.turns)
     assert points.features["selected"].tolist() == [k in (1, 4, 7) for k in range(10)]
     assert (points.face_color[[1, 4, 7], 3] > 0.3).all()
     assert (points.face_color[[0, 2, 3], 3] == 0).all()
@@ -376,6 +377,7 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     wanted = inside(maps.content, bench.session.ids, outline)
     window.until(lambda: set(bench.session.selection.ids.tolist()) == wanted)
     assert {i < 10 for i in wanted} == {True, False}, "it is of both tomograms"
+    window.until(lambda: not window.bench.turns)
     assert set(points.features["particle"][points.features["selected"]]) == {i for i in wanted if i < 10}
 
     # A click on a point of the map goes to its tomogram, and to its section, though the viewer has another axis.
@@ -392,6 +394,7 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     window.until(lambda: len(points.features) and points.features["particle"].tolist() == list(range(10, 20)))
     window.until(lambda: abs(viewer.dims.point[1] - AT[particle - 10][0] * VOXEL) <= VOXEL)
     assert viewer.layers["b"].visible
+    window.until(lambda: not window.bench.turns)
     assert set(points.features["particle"][points.features["selected"]]) == {i for i in wanted if i >= 10}
 
     # Deleted layers come back with the next click on a map.
@@ -399,6 +402,7 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     bench.results.show_particle(particle)
     window.until(lambda: [layer.name for layer in viewer.layers] == ["b", "Particles"])
     points = viewer.layers["Particles"]
+    window.until(lambda: not window.bench.turns)
     assert set(points.features["particle"][points.features["selected"]]) == {i for i in wanted if i >= 10}
 
     # Colours by what the list says.
@@ -414,6 +418,7 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     drop(window.rooms.particles, alone, tmp_path / "a.mrc")
     window.until(lambda: len(viewer.layers["Particles"].data) == 4)
     points = viewer.layers["Particles"]
+    window.until(lambda: not window.bench.turns)
     assert not points.features["selected"].any()
     assert (points.features["group"] == -1).all()
     points.selected_data = {0, 1}

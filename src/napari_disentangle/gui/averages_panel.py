@@ -90,13 +90,14 @@ class AveragesPanel(QWidget):
         self.export = button("Export…", "Write the particles, and on request these maps", self._export)
         self._build()
         session = bench.session
+        list_all, show = (bench.turns.soon(self, piece) for piece in (self._list, self._show))
         self._links = Links(self)
         for signal, slot in (
-            (session.selection_changed, self._list),
-            (session.groups_changed, self._list),
-            (session.run_changed, self._list),
-            (session.averages_changed, self._show),
-            (session.maps_changed, self._show),
+            (session.selection_changed, list_all),
+            (session.groups_changed, list_all),
+            (session.run_changed, list_all),
+            (session.averages_changed, show),
+            (session.maps_changed, show),
             (bench.results.compared, self._show_compared),
             (bench.problem, self._say_problem),
             (bench.viewer.events.theme, self._set_theme),
@@ -332,6 +333,7 @@ class AveragesPanel(QWidget):
     def dispose(self) -> None:
         """Listen no more, and free what the canvas holds."""
         self._links.drop()
+        self._bench.turns.drop(self)
         self.volumes.close_canvas()
 
 

@@ -318,19 +318,31 @@ class TomogramLayers:
             if not features.equals(layer.features):
                 layer.features = features
 
-    def go_to(self, particle: int) -> None:
-        """Bring a particle into view, if it is in the tomogram that is shown."""
+    def show_section(self, particle: int) -> None:
+        """Show the section that a particle lies in, if it is in the tomogram that is shown."""
+        place = self._place(particle)
+        if place is None:
+            return
+        dims = self._viewer.dims
+        # The sliders may have an axis more: that of a stack beside the tomogram.
+        axes = zip(range(dims.ndim - 3, dims.ndim), place, strict=True)
+        hidden = {axis: value for axis, value in axes if axis not in dims.displayed}
+        dims.set_point(list(hidden), list(hidden.values()))  # all at once: each change slices every layer anew
+
+    def centre_on(self, particle: int) -> None:
+        """Bring a particle into the middle of the view, if it is in the tomogram that is shown."""
+        place = self._place(particle)
+        if place is not None:
+            self._viewer.scene.camera.center = place
+
+    def _place(self, particle: int) -> tuple[float, ...] | None:
+        """Return where a particle is, (z, y, x) in the units of the viewer's sliders."""
         layer = self.points
         at = np.flatnonzero(self.ids == particle)
         if layer is None or not len(at):
-            return
-        dims = self._viewer.dims
+            return None
         place = np.asarray(layer.data_to_world(layer.data[at[0]]))[-3:] * self._in_viewer(layer)
-        # The sliders may have an axis more: that of a stack beside the tomogram.
-        axes = zip(range(dims.ndim - 3, dims.ndim), place.tolist(), strict=True)
-        hidden = {axis: value for axis, value in axes if axis not in dims.displayed}
-        dims.set_point(list(hidden), list(hidden.values()))  # all at once: each change slices every layer anew
-        self._viewer.scene.camera.center = tuple(place)
+        return tuple(place.tolist())
 
     def add_volume(self, name: str, volume: NDArray[np.float32], voxel_size: float) -> None:
         """Add a volume as a layer of its own, in the middle of what is shown."""

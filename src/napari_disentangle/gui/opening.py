@@ -62,8 +62,9 @@ class Opening(QObject):
         self._wanted: ParticleSet | None = None
         self._shown: ParticleSet | None = None
         self.attempt: Attempt | None = None
-        bench.session.selection_changed.connect(self.colour_points)
-        bench.session.groups_changed.connect(self.colour_points)
+        colour = bench.turns.soon(self, self.colour_points)  # each of napari's layers' changes takes a while
+        bench.session.selection_changed.connect(colour)
+        bench.session.groups_changed.connect(colour)
 
     def open(
         self, path: Path, reading: Mapping[str, Any] | None = None, *, diameter: float | None = None,

@@ -249,17 +249,22 @@ class Results(QObject):
         bench.helper.ask("reconstruct", given, done=show, failed=bench.failing("maps"))
 
     def _go_to(self, particles: ParticleSet, particle: int) -> None:
-        opening, layers = self._bench.opening, self._bench.layers
+        opening, layers, turns = self._bench.opening, self._bench.layers, self._bench.turns
         if particles.tomogram is None:
             return
+
+        def go() -> None:
+            layers.show_section(particle)
+            turns.add(self, lambda: layers.centre_on(particle))  # napari takes as long for this as for the section
+
         row = particles.rows_of(np.array([particle]))[0]
         name = particles.tomograms[int(particles.tomogram[row])].name
         if opening.shows(particles, name):
-            layers.go_to(particle)
+            go()
         else:
             run = self._bench.session.run
             diameter = None if run is None else run.recipe.pose.diameter
-            opening.show_tomogram(name, particles, diameter=diameter, then=lambda: layers.go_to(particle))
+            opening.show_tomogram(name, particles, diameter=diameter, then=go)
 
     def average(self, selections: Sequence[Selection], *, refine: bool = False) -> None:
         """Average selections one after the other.

@@ -13,8 +13,6 @@ from napari_disentangle.gui.scene import reported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qtpy.QtWidgets import QWidget
-
 REST = 10
 """Milliseconds before each piece: with none, the screen would not answer in between, and nothing would be painted."""
 
@@ -24,7 +22,7 @@ class Turns(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._waiting: deque[tuple[QWidget, Callable[[], object]]] = deque()
+        self._waiting: deque[tuple[QObject, Callable[[], object]]] = deque()
         self._timer = QTimer(self)
         self._timer.setInterval(REST)
         self._timer.timeout.connect(self._take)
@@ -33,13 +31,17 @@ class Turns(QObject):
         """How many pieces wait."""
         return len(self._waiting)
 
-    def add(self, owner: QWidget, *pieces: Callable[[], object]) -> None:
-        """Do these pieces for a widget, after all that wait already."""
-        self._waiting.extend((owner, piece) for piece in pieces)
+    def add(self, owner: QObject, *pieces: Callable[[], object]) -> None:
+        """Do these pieces for a widget, after all that wait already; once, where the same piece waits."""
+        self._waiting.extend((owner, piece) for piece in pieces if (owner, piece) not in self._waiting)
         if self._waiting:
             self._timer.start()
 
-    def drop(self, owner: QWidget | None = None) -> None:
+    def soon(self, owner: QObject, piece: Callable[[], object]) -> Callable[[], None]:
+        """Return what has a piece done for a widget in a turn of its own, however often it is called before."""
+        return lambda: self.add(owner, piece)
+
+    def drop(self, owner: QObject | None = None) -> None:
         """Leave out what waits for a widget, or for any."""
         self._waiting = deque(one for one in self._waiting if owner is not None and one[0] is not owner)
 
