@@ -268,6 +268,22 @@ class TestFailures:
         if (run.path / "codes.npz").exists():
             assert np.isfinite(run.codes().content).all()
 
+    def test_content_that_is_the_same_for_all_particles_is_never_saved(self, make, monkeypatch):
+        run = make("run", "model.name=dualcontrast", "training.epochs=3", "training.checkpoint_every=1")
+        step, build, built = torch.optim.Adam.step, fit_module.model_for, []
+        monkeypatch.setattr(fit_module, "model_for", lambda *args: built.append(build(*args)) or built[-1])
+
+        def saturate(self: torch.optim.Adam, *args: object) -> None:
+            step(self, *args)
+            if run.checkpoint() is not None:
+                with torch.no_grad():
+                    built[0].content[-1].bias.fill_(1e3)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", saturate)
+        self.failed(run, "collapsed: content is the same for all particles.*smaller --set training.learning_rate than")
+        assert run.codes().epoch == 1, "what was learnt before is kept"
+        assert np.ptp(run.codes().content, axis=0).max() > 0.01
+
     def test_weights_that_are_no_numbers_are_never_saved(self, make, monkeypatch):
         """The loss of the last step is still a number, its gradient is not."""
         run = make("run", "training.epochs=1", "training.fine_epochs=0", "training.batch_size=30")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+    from numpy.typing import NDArray
 
     from napari_disentangle.models.base import Differences
     from napari_disentangle.models.module import DisentanglingModel
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 LOST_ENERGY = 0.3
 """Share of the particles' energy below which alignment has pushed them out of the box."""
+SAME = 1e-5
+"""Range of a content code that tells no particle from another."""
 _TELL_EVERY = 1.0
 """Seconds between progress lines in the diary."""
 
@@ -368,6 +371,13 @@ class _Loop:
                 "the box; start again with a smaller --set pose.max_shift."
             )
 
+    def _check_content(self, content: NDArray[np.float32]) -> None:
+        if len(content) > 1 and np.ptp(content, axis=0).max() < SAME:
+            raise InputError(
+                f"{self.run.path}: training collapsed: content is the same for all particles, so nothing is told apart; start again "
+                f"with a smaller --set training.learning_rate than {self.settings.learning_rate:g}."
+            )
+
     def _save(self) -> None:
         self.lock.beat()
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
@@ -377,6 +387,7 @@ class _Loop:
         if families is not None:
             self.model.settle(None, families)
         codes = codes_of(self.model, self.inputs, device=self.device, epoch=self.epoch, fingerprint="")
+        self._check_content(codes.content)
         settled = None if families is None else self.model.settle(codes.transform, families)
         if settled is not None:
             codes = replace(codes, transform=settled)
