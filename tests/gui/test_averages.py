@@ -36,7 +36,7 @@ def test_a_map_and_a_control_beside_the_average(window: Window, trained: Run, tm
     write_volume(given, shifted, bench.session.averages["auto/0"].record.voxel_size)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(given), ""))
     click(panel.compare)
-    window.until(lambda: [one.title for one in panel._shown] == ["raw average", "decoded", "ribosome.mrc"], 60)
+    window.until(lambda: [one.title for one in panel._shown] == ["raw average", "decoded", "ribosome.mrc"], 240)
     assert "with ribosome.mrc: correlation 1.00" in panel.facts.text()
     assert "FSC 0.5 at" in panel.facts.text()
     assert "with&nbsp;ribosome.mrc" in panel.fsc._legend.text()
@@ -71,3 +71,17 @@ def test_a_map_and_a_control_beside_the_average(window: Window, trained: Run, tm
     assert panel._shown == []
     assert not panel.control.isEnabled()
     window.settle(helper=True)
+
+
+def test_volumes_that_come_after_the_panel_has_gone_are_left(window: Window, trained: Run, tmp_path: Path):
+    run = mapped(trained, tmp_path / "run")
+    average_selection(run, run.selection("auto/0"), mode="fixed", rounds=0, starts=0)
+    window.open_run(run.path)
+    panel = window.rooms.averages
+    window.until(lambda: window.bench.session.averages and not window.bench.turns)
+    window.settle()
+    before = panel._shown
+    panel.of.setCurrentIndex(panel.of.findData("auto/0"))  # a thread sees to its volumes
+    panel.dispose()
+    window.settle()
+    assert panel._shown is before

@@ -334,6 +334,7 @@ class AveragesPanel(QWidget):
         """Listen no more, and free what the canvas holds."""
         self._links.drop()
         self._bench.turns.drop(self)
+        self._round += 1  # what a thread is at comes too late
         self.volumes.close_canvas()
 
 
