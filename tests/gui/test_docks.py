@@ -378,6 +378,21 @@ def test_closed_while_it_is_being_built_it_leaves_nothing(
     assert errors == []
 
 
+def test_a_window_that_closes_while_volumes_are_made_says_nothing(make_napari_viewer, qtbot, mapped, errors):
+    viewer = shown(make_napari_viewer)
+    panel = open_dock(viewer, ALL).panel
+    bench = show_run(viewer, qtbot, mapped)
+    qtbot.waitUntil(lambda: not bench.turns)
+    panel.tabs.setCurrentIndex(2)
+    settle(qtbot)
+    of = panel.averages.of
+    of.setCurrentIndex(of.findData("auto/1" if of.currentData() == "auto/0" else "auto/0"))  # in a thread
+    del panel, of
+    viewer.close()
+    settle(qtbot)
+    assert errors == []
+
+
 def test_a_run_that_is_opened_before_the_panels_are_there_is_shown_in_all(make_napari_viewer, qtbot, mapped, built):
     """As ``napari-disentangle open RUN`` does it."""
     viewer = shown(make_napari_viewer)

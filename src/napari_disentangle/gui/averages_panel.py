@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_disentangle.fourier import fourier_crop
@@ -267,7 +268,7 @@ class AveragesPanel(QWidget):
             return shown
 
         def take(shown: list[Shown]) -> None:
-            if this == self._round:
+            if this == self._round and isalive(self):  # it may go with its window, and is not disposed of then
                 self._shown = shown
                 self.volumes.set_message("")
                 self.volumes.set_volumes(shown)
