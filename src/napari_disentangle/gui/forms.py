@@ -187,7 +187,13 @@ def settings_form(sections: Mapping[str, BaseModel]) -> Container[Any]:
                     options=options,
                 )
             )  # fmt: skip
-    return Container(widgets=fields, labels=True)
+    form = Container(widgets=fields, labels=True)
+    names: list[QLabel] = form.native.findChildren(QLabel)
+    # All fields begin at one place; the names grow with napari's font, which comes later.
+    width = round(1.2 * max(one.sizeHint().width() for one in names))
+    for one in names:
+        one.setMinimumWidth(width)
+    return form
 
 
 def _plain_type(annotation: Any) -> Any:
