@@ -65,7 +65,7 @@ class Window:
         window = dialog or self.dock.window()
         path = self.out / f"{name}{self.suffix}.png"
         window.screen().grabWindow(0, *window.geometry().getRect()).save(str(path))
-        Image.open(path).convert("RGB").quantize(192).save(path, optimize=True)
+        Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
         print(path)
 
 
