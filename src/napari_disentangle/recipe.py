@@ -222,8 +222,7 @@ class Recipe(_Settings):
         )
         info = model_info(recipe.model.name)
         for name, _ in given:
-            section, _, key = name.partition(".")
-            if section == "model" and key not in info.settings:
+            if not info.heeds(name):
                 theirs = ", ".join(f"model.{one}" for one in info.settings)
                 raise InputError(f"{name} means nothing to {info.title}, which heeds {theirs}; leave it out.")
         return recipe

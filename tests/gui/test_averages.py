@@ -36,7 +36,7 @@ def test_a_map_and_a_control_beside_the_average(window: Window, trained: Run, tm
     write_volume(given, shifted, bench.session.averages["auto/0"].record.voxel_size)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(given), ""))
     click(panel.compare)
-    window.until(lambda: [one.title for one in panel._shown] == ["raw average", "decoded", "ribosome.mrc"], 240)
+    window.until(lambda: [one.title for one in panel._shown] == ["raw average", "decoded", "ribosome.mrc"], 60)
     assert "with ribosome.mrc: correlation 1.00" in panel.facts.text()
     assert "FSC 0.5 at" in panel.facts.text()
     assert "with&nbsp;ribosome.mrc" in panel.fsc._legend.text()

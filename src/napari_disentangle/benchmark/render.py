@@ -55,7 +55,7 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         There are no results, or they cannot be read.
     """
     found: dict[str, list[Result]] = defaultdict(list)
-    results = read_results(out)
+    results, elsewhere = read_results(out), docs.resolve() != out.resolve()
     for result in results:
         found[result.table].append(result)
     written: list[Path] = []
@@ -63,12 +63,13 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         if found[table.name]:
             written.append(docs / f"{table.name}.md")
             write_text(written[-1], render(table, found[table.name]), overwrite=True)
-            _copy_pictures(found[table.name], out / PICTURES, docs / PICTURES)
+            if elsewhere:
+                _copy_pictures(found[table.name], out / PICTURES, docs / PICTURES)
     if not written:
         raise InputError(
             f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
         )
-    if docs.resolve() != out.resolve():
+    if elsewhere:
         write_results(docs, results)
     return written
 
@@ -308,7 +309,7 @@ def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
 def _copy_pictures(results: Iterable[Result], source: Path, target: Path) -> None:
     for result in results:
         for name in result.pictures:
-            if (source / name).is_file() and source.resolve() != target.resolve():
+            if (source / name).is_file():
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, target / name)
 

@@ -127,7 +127,7 @@ def append_result(out: Path, result: Result) -> None:
     """Append a result, whole, in one write; several processes may do so at once."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / FILE
-    text = json.dumps(result.model_dump(mode="json"), allow_nan=False) + "\n"
+    text = _line(result)
     with path.open("ab") as file:
         cut = path.stat().st_size and not path.read_bytes().endswith(b"\n")
         file.write(("\n" if cut else "").encode() + text.encode())
@@ -135,8 +135,11 @@ def append_result(out: Path, result: Result) -> None:
 
 def write_results(out: Path, results: Sequence[Result]) -> None:
     """Write results into a folder, instead of those that it has, without the paths of this machine."""
-    lines = [json.dumps(_portable(result).model_dump(mode="json"), allow_nan=False) for result in results]
-    write_text(out / FILE, "".join(f"{line}\n" for line in lines), overwrite=True)
+    write_text(out / FILE, "".join(_line(_portable(result)) for result in results), overwrite=True)
+
+
+def _line(result: Result) -> str:
+    return json.dumps(result.model_dump(mode="json"), allow_nan=False) + "\n"
 
 
 def _portable(result: Result) -> Result:

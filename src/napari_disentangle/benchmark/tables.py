@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from napari_disentangle.benchmark.datasets import SOURCES
 from napari_disentangle.errors import InputError
-from napari_disentangle.models import MODELS, ModelInfo
+from napari_disentangle.models import MODELS
 
 THROUGHPUT = "throughput"
 SEEDS = (0, 1, 2)
@@ -92,11 +92,6 @@ _ABLATED = {
 _AUGMENTATIONS = ("rotation", "translation", "scale", "contrast", "saturation", "hue", "blur")
 
 
-def _means_something(setting: str, info: ModelInfo) -> bool:
-    section, _, key = setting.partition("=")[0].partition(".")
-    return section != "model" or key in info.settings
-
-
 def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]:
     dims = SOURCES[source].dims
     rows: list[Row] = []
@@ -104,7 +99,7 @@ def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]
         if dims not in info.dimensions or (decoders and not info.decodes):
             continue
         if not info.first:
-            settings = tuple(one for one in _BASELINE if _means_something(one, info))
+            settings = tuple(one for one in _BASELINE if info.heeds(one.partition("=")[0]))
             rows.append(Row(name, name, settings, steps=None if info.kind == "linear" else _STEPS[dims]))
             continue
         own = Row(name, name, _OF_PAPERS.get((table, name), ()), SEEDS, PAPERS_MINUTES)

@@ -199,7 +199,7 @@ class TrainingPanel(QWidget):
             for field in self._settings:
                 section, _, key = field.name.partition(".")
                 field.value = getattr(values[section], key)
-                field.visible = section != "model" or key in info.settings
+                field.visible = info.heeds(field.name)
         self._defaults = {field.name: field.value for field in self._settings}
         self._estimating.start()
 

@@ -40,6 +40,11 @@ class ModelInfo:
         """Names in the recipe's [model] that mean something to it."""
         return (*_OF_ALL, *self.own_settings)
 
+    def heeds(self, name: str) -> bool:
+        """Return whether a setting ``section.key`` of the recipe means something to it; of other sections, all do."""
+        section, _, key = name.partition(".")
+        return section != "model" or key in self.settings
+
     @property
     def uses_invariants(self) -> bool:
         """Whether the content code may start from the invariants."""
