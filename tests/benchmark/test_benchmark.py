@@ -92,8 +92,8 @@ def test_rows_leave_results(done: Path) -> None:
     assert found.seconds > 0
     assert "training.epochs=2" in found.settings
     assert list(found.particles_per_second) == ["28"]
-    assert found.pictures == ("mnist-vae-two-spaces-0-transfer.png", "mnist-vae-two-spaces-0-traversal.png")
-    assert results["pca", 0].pictures == ("mnist-pca-0-traversal.png",)
+    assert found.pictures == ("mnist-vae-two-spaces-0-60-transfer.png", "mnist-vae-two-spaces-0-60-traversal.png")
+    assert results["pca", 0].pictures == ("mnist-pca-0-60-traversal.png",)
     for result in results.values():
         for name in result.pictures:
             assert (done / "pictures" / name).read_bytes().startswith(b"\x89PNG")
@@ -109,10 +109,25 @@ def test_what_is_there_is_not_run_again(done: Path, data: Path, capsys: pytest.C
     assert "already" in capsys.readouterr().err
     table = TABLES["mnist"]
     assert [job.name for job in planned([table], done, sizes={"mnist": 60}, seeds=[0, 5], rows=["pca"])] == [
-        "mnist/pca-5"
+        "mnist/pca-5-60"
     ]
     assert len(planned([table], done)) == 4  # data of another size
     assert len(planned([table], done, sizes={"mnist": 60}, again=True)) == 4
+
+
+def test_sizes_of_a_row_have_runs_and_pictures_of_their_own(done: Path, tmp_path: Path) -> None:
+    table = TABLES["mnist"]
+    chosen = {"rows": ["pca"], "seeds": [0], "again": True}
+    usual, small = (planned([table], done, sizes=sizes, **chosen)[0] for sizes in ({}, {"mnist": 60}))
+    assert (usual.name, small.name) == ("mnist/pca-0", "mnist/pca-0-60")
+    result = next(one for one in read_results(done) if one.key == small.key)
+    append_result(tmp_path, result)
+    append_result(
+        tmp_path, result.model_copy(update={"size": usual.size, "particles": 10000, "pictures": ("a-traversal.png",)})
+    )
+    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    assert "![pca, 60 particles: traversal](pictures/mnist-pca-0-60-traversal.png)" in page.read_text()
+    assert "![pca, 10000 particles: traversal](pictures/a-traversal.png)" in page.read_text()
 
 
 def test_the_command_runs_a_row(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +144,7 @@ def test_the_command_runs_a_row(data: Path, tmp_path: Path, capsys: pytest.Captu
     ]
     assert main([*command, "--seeds", "3", "--size", "mnist=30", "--device", "cpu"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in out] == ["mnist/pca-3", "mnist/vae-two-spaces-3"]
+    assert [line.partition(":")[0] for line in out] == ["mnist/pca-3-30", "mnist/vae-two-spaces-3-30"]
     assert all("finished" in line and "P(c|z)" in line for line in out)
 
 
@@ -192,8 +207,8 @@ def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tm
     assert cells["vae-two-spaces"]["SAP(c)"][0] in "+-"
     assert cells["pca"]["D(c¦z)"] == cells["pca"]["I(transformation)"] == "-"
     assert "- pca: SAP spaces, D(c|z), SAP(c), I(transformation): it has one code." in text.splitlines()
-    assert "](pictures/mnist-harmony-0-transfer.png)" in text
-    assert (tmp_path / "docs" / "pictures" / "mnist-harmony-0-transfer.png").is_file()
+    assert "](pictures/mnist-harmony-0-60-transfer.png)" in text
+    assert (tmp_path / "docs" / "pictures" / "mnist-harmony-0-60-transfer.png").is_file()
 
 
 def test_pages_are_written_anew_from_the_results_beside_them(done: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -296,8 +296,10 @@ def _made_by(results: Sequence[Result]) -> str:
 def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
     """Return the pictures of each row's first seed that has some."""
     parts: list[str] = []
-    for name, results in rows:
+    sizes = Counter(name for name, _ in rows)
+    for row, results in rows:
         shown = next((result.pictures for result in results if result.pictures), ())
+        name = row if sizes[row] == 1 else f"{row}, {results[0].particles} particles"
         parts += [f"![{name}: {one.rpartition('-')[2].removesuffix('.png')}]({PICTURES}/{one})" for one in shown]
     if not parts:
         return ""

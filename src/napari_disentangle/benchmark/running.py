@@ -59,8 +59,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """How people and files call it."""
-        return f"{self.table.name}/{self.row.name}-{self.seed}"
+        """How people and files call it: the size of its data is told where it is not the usual one."""
+        size = "" if self.size == _usual_size(self.table) else f"-{self.size}"
+        return f"{self.table.name}/{self.row.name}-{self.seed}{size}"
 
 
 def planned(
@@ -103,7 +104,7 @@ def planned(
     done = set() if again else {result.key for result in read_results(out)}
     jobs: list[Job] = []
     for table in tables:
-        own = SOURCES[table.source].size if table.source else PARTICLES
+        own = _usual_size(table)
         for row in table.rows:
             if rows and row.name not in rows:
                 continue
@@ -111,6 +112,10 @@ def planned(
                 limit = row.minutes if minutes is None else minutes
                 jobs.append(Job(table, row, seed, sizes.get(table.source, own), limit))
     return [job for job in jobs if job.key not in done]
+
+
+def _usual_size(table: Table) -> int:
+    return SOURCES[table.source].size if table.source else PARTICLES
 
 
 def run_job(
