@@ -60,15 +60,21 @@ _BASELINE = (
 """Of every model that is not one of the two papers' own, where it means something to it."""
 _STEPS = {2: 3000, 3: 1200}
 """Of baselines, by the dimensions of the particles."""
+_TEN = "model.content_dims=10"
+"""As many as there are digits, and as the baselines have."""
+_OF_DIGITS = (
+    "training.learning_rate=0.002", "training.batch_size=100", "training.epochs=12", "training.posed_epochs=0",
+    "training.fine_epochs=0",
+)  # fmt: skip
 _OF_PAPERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("mnist-affine-one", "harmony"): (
         "model.content_dims=1", "training.epochs=80", "training.fine_epochs=0", "training.checkpoint_every=20",
     ),
+    ("mnist-affine", "harmony"): (_TEN, "training.epochs=30", "training.fine_epochs=0"),
+    ("mnist-affine", "dualcontrast"): (_TEN, "model.transform_dims=8", *_OF_DIGITS),
+    ("mnist", "harmony"): (_TEN,),
+    ("mnist", "dualcontrast"): (_TEN, "model.transform_dims=4", "model.turn=45", *_OF_DIGITS),
     ("rgb-contrast", "harmony"): ("model.moves=contrast",),
-    ("mnist", "dualcontrast"): (
-        "model.content_dims=10", "model.transform_dims=4", "model.turn=45", "training.learning_rate=0.002",
-        "training.batch_size=100", "training.epochs=12", "training.posed_epochs=0", "training.fine_epochs=0",
-    ),
 }  # fmt: skip
 """Settings of the two papers' models in one table, over their preset: (table, model)."""
 _ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
