@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +81,15 @@ class TestTilts:
         assert (ranges[odd] == (-90, 90)).all()
 
     def test_the_sets_range_is_for_those_without(self):
-        from dataclasses import replace
-
         ranges = replace(some(), tilt_range=(-45.0, 45.0)).tilt_ranges()
         assert ranges is not None
         assert {tuple(r) for r in ranges} == {(-60.0, 50.0), (-45.0, 45.0)}
 
     def test_nothing_known_is_none(self):
-        assert ParticleSet(Path("a.mrcs"), np.arange(3)).tilt_ranges() is None
+        bare = ParticleSet(Path("a.mrcs"), np.arange(3))
+        assert bare.tilt_ranges() is None
+        assert replace(bare, tilt_range=(-90.0, 90.0)).tilt_ranges() is None, "and so is nothing missing"
+        assert some().without_tilt_ranges().tilt_ranges() is None
 
 
 class TestInverted:

@@ -200,15 +200,19 @@ class ParticleSet:
         return found
 
     def tilt_ranges(self) -> Floats | None:
-        """Return (n, 2) lowest and highest tilts in degrees, or None where no particle's is known.
+        """Return (n, 2) lowest and highest tilts in degrees, or None where nothing is known to be missing.
 
         A particle whose range is not known has (-90, 90): nothing missing.
         """
         ranges = np.tile(np.array(self.tilt_range or (-90.0, 90.0), dtype=np.float64), (len(self), 1))
-        known = self.tilt_range is not None
         if self.tomogram is not None:
             for k, tomogram in enumerate(self.tomograms):
                 if tomogram.tilt_range is not None:
                     ranges[self.tomogram == k] = tomogram.tilt_range
-                    known = True
-        return ranges if known else None
+        return None if (np.abs(ranges) >= 90).all() else ranges
+
+    def without_tilt_ranges(self) -> ParticleSet:
+        """Return the same particles as if nothing were known to be missing."""
+        return replace(
+            self, tilt_range=None, tomograms=tuple(replace(tomogram, tilt_range=None) for tomogram in self.tomograms)
+        )

@@ -59,7 +59,10 @@ class ModelSettings(_Settings):
     moves: Annotated[
         tuple[Move, ...] | None,
         BeforeValidator(_listed),
-        Field(description="What an explicit transformation of images does, with commas; without it, all that fits."),
+        Field(
+            description="What an explicit transformation of images does, with commas; without it, rotation, translation and scale of grey ones, "
+            "contrast of coloured ones."
+        ),
     ] = None
     kl: Annotated[
         float | None, Field(ge=0, description="Weight of the Kullback-Leibler terms; without it, the model's own.")
@@ -133,7 +136,9 @@ class TrainingSettings(_Settings):
     ] = 0
     fine_epochs: Annotated[int, Field(ge=0, description="Passes at the fine size, afterwards.")] = 2
     batch_size: Annotated[int, Field(ge=2, description="Particles a step.")] = 64
-    learning_rate: Annotated[float, Field(gt=0, description="Adam's.")] = 1e-3
+    learning_rate: Annotated[
+        float, Field(gt=0, description="Adam's; twice this where DualContrast sees grey images.")
+    ] = 1e-3
     gamma: Annotated[
         float | None,
         Field(gt=0, description="Weight of the distances against the KL; without it particles / batch size."),
@@ -266,7 +271,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "paper": (
         "model.invariants=false", "model.soft_sphere=false", "model.wedge=false", "model.content_dims=10",
         "pose.search=false",
-        "training.epochs=0", "training.fine_epochs=200", "training.batch_size=100", "training.learning_rate=0.0001",
+        "training.epochs=0", "training.fine_epochs=200", "training.coarse_size=32", "training.batch_size=100", "training.learning_rate=0.0001",
         "training.distance=sum",
     ),
 }  # fmt: skip

@@ -115,6 +115,23 @@ def test_what_is_there_is_not_run_again(done: Path, data: Path, capsys: pytest.C
     assert len(planned([table], done, sizes={"mnist": 60}, again=True)) == 4
 
 
+def test_a_row_whose_settings_have_changed_is_run_again_and_has_no_mean_with_what_it_was(done, tmp_path) -> None:
+    for result in read_results(done):
+        append_result(tmp_path, result)
+    changed = replace(ROWS[1], settings=(*ROWS[1].settings, "model.content_dims=5"))
+    assert changed.name == "vae-two-spaces"
+    table = replace(TABLES["mnist"], rows=(ROWS[0], changed, *ROWS[2:]))
+    jobs = planned([table], tmp_path, sizes={"mnist": 60})
+    assert [job.name for job in jobs] == ["mnist/vae-two-spaces-0-60", "mnist/vae-two-spaces-1-60"]
+    old = next(one for one in read_results(done) if one.key == jobs[0].key)
+    append_result(
+        tmp_path, old.model_copy(update={"settings": (*old.settings, "model.content_dims=5"), "date": "2999-01-01"})
+    )
+    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    (line,) = (line for line in page.read_text().splitlines() if line.startswith("| vae-two-spaces"))
+    assert line.startswith("| vae-two-spaces | 1 | 60 |"), "the other seed was found with other settings"
+
+
 def test_sizes_of_a_row_have_runs_and_pictures_of_their_own(done: Path, tmp_path: Path) -> None:
     table = TABLES["mnist"]
     chosen = {"rows": ["pca"], "seeds": [0], "again": True}
@@ -206,7 +223,7 @@ def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tm
     assert "±" in cells["vae-two-spaces"]["D(c¦c)"]
     assert cells["vae-two-spaces"]["SAP(c)"][0] in "+-"
     assert cells["pca"]["D(c¦z)"] == cells["pca"]["I(transformation)"] == "-"
-    assert "- pca: SAP spaces, D(c|z), SAP(c), I(transformation): it has one code." in text.splitlines()
+    assert "- pca: P(c|t), SAP spaces, D(c|z), SAP(c), I(transformation): it has one code." in text.splitlines()
     assert "](pictures/mnist-harmony-0-60-transfer.png)" in text
     assert (tmp_path / "docs" / "pictures" / "mnist-harmony-0-60-transfer.png").is_file()
 
@@ -332,6 +349,7 @@ def test_data_that_are_missing_or_broken_are_one_sentence(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--table", "mnist", "--size", "mnist=61"], "There are 60 digits, not 61"),
         (["--table", "mnits"], 'no table "mnits"'),
         (["--table", "mnist", "--row", "nets"], 'no row "nets"'),
         (["--size", "mnist"], "write DATASET=N"),
@@ -349,6 +367,29 @@ def test_results_that_are_not_there_or_newer(done: Path, tmp_path: Path, capsys)
     (tmp_path / FILE).write_text(lines(done)[0].replace('"schema_version": 1', '"schema_version": 2', 1) + "\n")
     assert main(["benchmark", "tables", str(tmp_path)]) == 1
     assert "line 1 is no result that this version knows" in capsys.readouterr().err
+    (tmp_path / FILE).write_bytes(b"\xff\xfe")
+    assert main(["benchmark", "tables", str(tmp_path)]) == 1
+    assert f"{tmp_path / FILE} cannot be read as results" in capsys.readouterr().err
+
+
+def test_a_data_set_whose_description_is_broken(data: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "data" / "mnist-60-0"
+    folder.mkdir(parents=True)
+    (folder / "about.json").write_text("{")
+    command = [
+        "benchmark",
+        "run",
+        str(data),
+        str(tmp_path),
+        "--table",
+        "mnist",
+        "--size",
+        "mnist=60",
+        "--device",
+        "cpu",
+    ]
+    assert main(command) == 1
+    assert f"remove {folder}, and it is made again" in capsys.readouterr().err
 
 
 def test_the_list_names_tables_and_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.geometry import euler_to_matrix, random_rotations
 from napari_disentangle.particles import ArrayVolumes, ParticleSet, Pose, Tomogram
 from napari_disentangle.recipe import Recipe
-from napari_disentangle.training.inputs import geometry_of, read_inputs
+from napari_disentangle.training.inputs import geometry_of, read_inputs, suited
 
 SETTINGS = ("training.coarse_size=8", "training.fine_size=16")
 
@@ -37,6 +37,22 @@ def particles(n: int = 40, box: int = 16, **more: object) -> ParticleSet:
 
 def with_data(given: ParticleSet, data: np.ndarray) -> ParticleSet:
     return replace(given, volumes=ArrayVolumes(data))
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "settings", "rate"),
+    [
+        ((9, 16, 16), "dualcontrast", [], 0.002),
+        ((9, 16, 16), "dualcontrast", ["training.learning_rate=0.001"], 0.001),
+        ((9, 16, 16), "dualcontrast", ["training.learning_rate=0.0001"], 0.0001),
+        ((9, 16, 16, 3), "dualcontrast", [], 0.001),
+        ((9, 16, 16, 16), "dualcontrast", [], 0.001),
+        ((9, 16, 16), "harmony", [], 0.001),
+    ],
+)  # fmt: skip
+def test_grey_images_are_learned_at_a_rate_at_which_dualcontrast_leaves_its_plateau(shape, name, settings, rate):
+    chosen = Recipe.chosen("standard", [f"model.name={name}", *settings])
+    assert suited(chosen, with_data(particles(), np.zeros(shape)), settings).training.learning_rate == rate
 
 
 class TestGeometry:
@@ -96,6 +112,19 @@ class TestGeometry:
             else:
                 with pytest.raises(InputError, match=rf"them\.star {sentence}"):
                     geometry_of(given, settings)
+
+    @pytest.mark.parametrize(
+        ("name", "data", "setting", "says"),
+        [
+            ("dualcontrast", np.zeros((40, 16, 16, 16)), "model.augmentation=blur", 'augmented by rotation; "blur" is for images'),
+            ("dualcontrast", np.zeros((40, 16, 16)), "model.augmentation=hue", "them.star holds grey images, which have no hue"),
+            ("harmony", np.zeros((40, 16, 16, 16)), "model.moves=rotation", "turned and shifted as pose.mode says"),
+            ("spatial-vae", np.zeros((40, 16, 16)), "model.moves=scale", "SpatialVAE knows no scale; choose model.moves of rotation, tr"),
+        ],
+    )  # fmt: skip
+    def test_what_these_particles_do_not_have_is_refused(self, name, data, setting, says):
+        with pytest.raises(InputError, match=says):
+            geometry_of(with_data(particles(), data.astype(np.float32)), recipe(f"model.name={name}", setting))
 
     def test_images_are_trained_at_one_even_size_and_standardised_together(self):
         rng = np.random.default_rng(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from napari_disentangle.io import read_particles
 from napari_disentangle.metrics import align_frame, read_truth
-from napari_disentangle.particles import Pose
+from napari_disentangle.particles import ParticleSet, Pose
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.sample import MAPS
 from napari_disentangle.simulate import simulate_stack
@@ -82,6 +83,22 @@ def test_new_particles_are_posed_in_the_same_frame(spikes, found):
     assert (errors < 25).mean() > 0.9
     for k in np.unique(new.group):  # and in the family of their group
         assert set(new.family[new.group == k]) == set(found.family[found.group == k])
+
+
+def test_a_wedge_that_is_not_to_be_heeded_is_not(spikes):
+    particles, _, content = spikes
+    few = np.arange(0, 80, 2)  # one group
+    wedged, recipe = replace(particles.subset(few), tilt_range=(-40.0, 40.0)), Recipe()
+
+    def posed(particles: ParticleSet, *settings: str) -> FoundPoses:
+        return find_poses(
+            particles, content[few], None, geometry_of(particles, recipe), recipe.with_settings(settings), device="cpu",
+            progress=lambda *_: None,
+        )  # fmt: skip
+
+    unheeded, whole = posed(wedged, "model.wedge=false"), posed(wedged.without_tilt_ranges())
+    np.testing.assert_array_equal(unheeded.pose.rotations, whole.pose.rotations)
+    assert not np.array_equal(unheeded.pose.rotations, posed(wedged).pose.rotations)
 
 
 def test_found_poses_come_back_from_disk(found, tmp_path):

@@ -50,9 +50,7 @@ class Wedges:
 def wedges_of(particles: ParticleSet) -> Wedges | None:
     """Return the wedges of `particles`, or None where nothing is known to be missing."""
     ranges = particles.tilt_ranges()
-    if ranges is None or (ranges[:, 1] - ranges[:, 0] >= 180).all():
-        return None
-    return Wedges(ranges, particles.frames)
+    return None if ranges is None else Wedges(ranges, particles.frames)
 
 
 def coverage(masks: Tensor, mask_of: Tensor, rotations: Tensor) -> Tensor:

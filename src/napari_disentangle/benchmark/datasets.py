@@ -82,7 +82,7 @@ def dataset(name: str, data: Path, out: Path, *, size: int, seed: int = SEED) ->
     Raises
     ------
     InputError
-        What it is made from is missing or broken.
+        What it is made from is missing or broken, or is less than `size`; or what was made is broken.
     """
     folder = out / f"{name}-{size}-{seed}"
     if not (folder / ABOUT).is_file():
@@ -91,7 +91,12 @@ def dataset(name: str, data: Path, out: Path, *, size: int, seed: int = SEED) ->
         with new_folder(folder, marker=ABOUT) as part:
             found = SOURCES[name].make(data, part, size, np.random.default_rng(seed))
             (part / ABOUT).write_text(json.dumps({"schema_version": 1, **found}, indent=1) + "\n", encoding="utf-8")
-    about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    try:
+        about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder / ABOUT} cannot be read ({error}); remove {folder}, and it is made again."
+        ) from error
     reading: dict[str, Any] = about.get("reading", {})
     if "tilt_range" in reading:
         reading["tilt_range"] = tuple(reading["tilt_range"])
@@ -101,13 +106,13 @@ def dataset(name: str, data: Path, out: Path, *, size: int, seed: int = SEED) ->
 
 def _mnist(data: Path, folder: Path, size: int, rng: np.random.Generator) -> dict[str, Any]:
     images, labels = _digits(data)
-    rows = rng.permutation(len(images))[:size]
+    rows = _some(images, size, "digits", rng)
     return _images(folder, images[rows], labels[rows])
 
 
 def _mnist_affine(data: Path, folder: Path, size: int, rng: np.random.Generator) -> dict[str, Any]:
     images, labels = _digits(data)
-    rows = rng.permutation(len(images))[:size]
+    rows = _some(images, size, "digits", rng)
     return _images(folder, _moved(images[rows], rng), labels[rows])
 
 
@@ -121,14 +126,14 @@ def _mnist_affine_one(data: Path, folder: Path, size: int, rng: np.random.Genera
 
 def _linemod(data: Path, folder: Path, size: int, rng: np.random.Generator) -> dict[str, Any]:
     images, labels = _objects(data)
-    rows = rng.permutation(len(images))[:size]
+    rows = _some(images, size, "rendered objects", rng)
     return _images(folder, images[rows], labels[rows])
 
 
 def _rgb_contrast(data: Path, folder: Path, size: int, rng: np.random.Generator) -> dict[str, Any]:
     """Halve images, and enlarge or shrink their differences from their own mean; states are thirds of that."""
     images, labels = _objects(data)
-    rows = rng.permutation(len(images))[:size]
+    rows = _some(images, size, "rendered objects", rng)
     n = images.shape[1] // 2
     small = images[rows].reshape(len(rows), n, 2, n, 2, 3).mean((2, 4), dtype=np.float32) / 255
     gains = rng.uniform(-GAIN, GAIN, len(rows))
@@ -142,7 +147,7 @@ def _spa(data: Path, folder: Path, size: int, rng: np.random.Generator) -> dict[
     from napari_disentangle.io import read_particles, require_boxes
 
     particles = read_particles(data / "real" / "spa" / "toy_projections.star")
-    rows = np.sort(rng.permutation(len(particles))[:size])
+    rows = np.sort(_some(particles.ids, size, "projections", rng))
     return _images(folder, require_boxes(particles).read(rows))
 
 
@@ -174,6 +179,13 @@ def _stack(maps: str, *, snr: float, wedge: float = 90.0, junk: float = 0.0) -> 
         }
 
     return make
+
+
+def _some(of: Sequence[Any] | NDArray[Any], size: int, what: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return so many rows at random, each once."""
+    if size > len(of):
+        raise InputError(f"There are {len(of)} {what}, not {size}; ask for that many or fewer with --size.")
+    return rng.permutation(len(of))[:size]
 
 
 _SYMMETRY = {"trio": {"groel-groes": "C7:z", "spike": "C3:z"}}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_disentangle.benchmark.tables import Table
     from napari_disentangle.metrics import Score
 
-_OF_IDENTITY = ("p", "p1", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
+_OF_IDENTITY = ("p", "p1", "p_transform", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
 _OF_STATES = ("d_zz", "d_zc", "sap_z")
 ENOUGH = 0.95
 """P(c|z) whose time is told."""
@@ -104,11 +104,16 @@ def _about(table: Table) -> str:
 
 
 def _by_row(table: Table, results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
-    """Return the results of each row and size of data, in the order of the table; rows that it no longer has last."""
+    """Return the results of each row and size of data, in the order of the table; rows that it no longer has last.
+
+    Of a row whose settings have changed, only those with the settings of its newest result, which alone have a mean.
+    """
     order = {row.name: k for k, row in enumerate(table.rows)}
     found: dict[tuple[str, int], list[Result]] = defaultdict(list)
-    for result in results:
-        found[result.row, result.size].append(result)
+    for result in sorted(results, key=lambda result: result.date, reverse=True):
+        others = found[result.row, result.size]
+        if not others or others[0].settings_but_seed == result.settings_but_seed:
+            others.append(result)
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
     return [(name, sorted(found[name, size], key=lambda result: result.seed)) for name, size in keys]
 
@@ -285,7 +290,7 @@ def _made_by(results: Sequence[Result]) -> str:
     lines += ["", "Settings over the standard preset, besides the seed:", ""]
     rows: dict[str, list[str]] = defaultdict(list)
     for result in results:
-        kept = [s for s in result.settings if not s.startswith("training.seed")]
+        kept = list(result.settings_but_seed)
         if result.row == result.model:
             kept = [s for s in kept if not s.startswith("model.name")]
         rows[" ".join(kept)].append(result.row)

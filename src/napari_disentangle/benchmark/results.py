@@ -93,6 +93,11 @@ class Result(_Stored):
         """What tells it from others: a later result with the same key replaces it."""
         return self.table, self.row, self.size, self.seed
 
+    @property
+    def settings_but_seed(self) -> tuple[str, ...]:
+        """What the results of a row have in common."""
+        return tuple(setting for setting in self.settings if not setting.startswith("training.seed="))
+
 
 def read_results(out: Path) -> list[Result]:
     """Return the results in a folder, the newest of each key, in the order in which they were first run.
@@ -102,13 +107,17 @@ def read_results(out: Path) -> list[Result]:
     Raises
     ------
     InputError
-        A line is of a newer version, or no result.
+        It cannot be read, or a line is of a newer version or no result.
     """
     path = out / FILE
     if not path.is_file():
         return []
     found: dict[tuple[str, str, int, int], Result] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as results ({error}); give another folder, or remove it.") from error
+    for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
         except ValueError:

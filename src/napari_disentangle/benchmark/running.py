@@ -63,12 +63,18 @@ class Job:
         size = "" if self.size == _usual_size(self.table) else f"-{self.size}"
         return f"{self.table.name}/{self.row.name}-{self.seed}{size}"
 
+    def made(self, result: Result) -> bool:
+        """Return whether a result of this key was found with the settings that the row has."""
+        if self.table.name == THROUGHPUT:
+            return result.settings == self.row.settings
+        return list(result.settings) == self.row.settings_for(result.particles, self.seed)
+
 
 def planned(
     tables: Iterable[Table], out: Path, *, rows: Collection[str] = (), seeds: Collection[int] = (),
     sizes: Mapping[str, int] | None = None, minutes: float | None = None, again: bool = False,
 ) -> list[Job]:  # fmt: skip
-    """Return what is to be run: the jobs whose results are not there yet.
+    """Return what is to be run: the jobs whose results are not there yet, or were found with other settings.
 
     Parameters
     ----------
@@ -101,7 +107,7 @@ def planned(
             raise InputError(f'There is no data set "{name}"; choose one of {", ".join(SOURCES)}.')
         if size < 1:
             raise InputError(f"The size of {name} is {size}; give 1 or more.")
-    done = set() if again else {result.key for result in read_results(out)}
+    done = {} if again else {result.key: result for result in read_results(out)}
     jobs: list[Job] = []
     for table in tables:
         own = _usual_size(table)
@@ -111,7 +117,7 @@ def planned(
             for seed in seeds or row.seeds:
                 limit = row.minutes if minutes is None else minutes
                 jobs.append(Job(table, row, seed, sizes.get(table.source, own), limit))
-    return [job for job in jobs if job.key not in done]
+    return [job for job in jobs if job.key not in done or not job.made(done[job.key])]
 
 
 def _usual_size(table: Table) -> int:

@@ -107,6 +107,8 @@ def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]
         if not info.first:
             settings = tuple(one for one in _BASELINE if info.heeds(one.partition("=")[0]))
             rows.append(Row(name, name, settings, steps=None if info.kind == "linear" else _STEPS[dims]))
+            if name == "vitae" and table.startswith("mnist"):
+                rows.append(replace(rows[-1], name="vitae-affine", settings=(*settings, "model.warp=affine")))
             continue
         own = Row(name, name, _OF_PAPERS.get((table, name), ()), SEEDS, PAPERS_MINUTES)
         rows.append(own)

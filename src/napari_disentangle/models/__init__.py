@@ -30,15 +30,19 @@ class ModelInfo:
     """Of volumes; none for a model without poses."""
     two_codes: bool = True
     """Whether it has a transformation code beside the content code."""
+    moves: tuple[str, ...] = ()
+    """What its explicit transformation may do to images; none for a model without one."""
     own_settings: tuple[str, ...] = ()
-    """Names in the recipe's [model] that mean something to it, beside those of every model."""
+    """Names in the recipe's [model] that mean something to it, beside those of nearly every model."""
+    without: tuple[str, ...] = ()
+    """Of those of nearly every model, what means nothing to it."""
     first: bool = False
     """One of the two papers' own, which stand first in menus."""
 
     @property
     def settings(self) -> tuple[str, ...]:
         """Names in the recipe's [model] that mean something to it."""
-        return (*_OF_ALL, *self.own_settings)
+        return (*(name for name in _OF_MOST if name not in self.without), *self.own_settings)
 
     def heeds(self, name: str) -> bool:
         """Return whether a setting ``section.key`` of the recipe means something to it; of other sections, all do."""
@@ -51,7 +55,7 @@ class ModelInfo:
         return "invariants" in self.own_settings
 
 
-_OF_ALL = ("name", "content_dims", "soft_sphere", "wedge")
+_OF_MOST = ("name", "content_dims", "soft_sphere", "wedge")
 
 
 _ALL = (
@@ -64,6 +68,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         pose_modes=("free", "local", "fixed", "prior"),
+        moves=("rotation", "translation", "scale", "contrast"),
         own_settings=("moves", "kl", "cross_contrast", "invariants", "decoder"),
         first=True,
     ),
@@ -142,6 +147,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         pose_modes=("free",),
+        moves=("rotation", "translation"),
         own_settings=("moves", "kl"),
     ),
     ModelInfo(
@@ -153,6 +159,7 @@ _ALL = (
         dimensions=(2,),
         decodes=True,
         own_settings=("transform_dims", "kl", "warp", "decoder"),
+        without=("wedge",),
     ),
     ModelInfo(
         name="deforming-autoencoder",
@@ -163,6 +170,7 @@ _ALL = (
         dimensions=(2,),
         decodes=True,
         own_settings=("transform_dims", "decoder"),
+        without=("wedge",),
     ),
     ModelInfo(
         name="simclr",
@@ -193,6 +201,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         two_codes=False,
+        without=("wedge",),
     ),
     ModelInfo(
         name="fastica",
@@ -203,6 +212,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=True,
         two_codes=False,
+        without=("wedge",),
     ),
     ModelInfo(
         name="invariants",
@@ -213,6 +223,7 @@ _ALL = (
         dimensions=(2, 3),
         decodes=False,
         two_codes=False,
+        without=("content_dims", "soft_sphere"),
     ),
 )
 MODELS: dict[str, ModelInfo] = {info.name: info for info in _ALL}

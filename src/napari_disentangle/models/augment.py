@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes, random_rotations_like, sample_images
 from napari_disentangle.models.losses import apply_wedge, sampled_region
 from napari_disentangle.models.transformations import with_contrast
@@ -56,12 +55,7 @@ def augmented(particles: Tensor, spec: Spec, generator: torch.Generator) -> Tens
     """Return a randomly changed copy of each image (b, ...), by the augmentation of `spec`.
 
     Images are turned, shifted, scaled or blurred, or their contrast, saturation or hue is changed: the rows of
-    DualContrast's table 2.
-
-    Raises
-    ------
-    InputError
-        A change of colour of grey images.
+    DualContrast's table 2. Saturation and hue are of images in colour.
     """
     kind, b = spec.augmentation, len(particles)
 
@@ -80,8 +74,6 @@ def augmented(particles: Tensor, spec: Spec, generator: torch.Generator) -> Tens
         return with_contrast(particles, torch.exp(uniform(math.log(GAINS[0]), math.log(GAINS[1]))))
     if kind == "blur":
         return _blurred(particles, uniform(*SIGMAS))
-    if spec.channels == 1:
-        raise InputError(f"Grey images have no {kind} to change; choose another model.augmentation.")
     if kind == "saturation":
         grey = (particles * torch.tensor(_GREY).to(particles).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
         return grey + (particles - grey) * uniform(0.0, 2.0).reshape(-1, 1, 1, 1)

@@ -50,7 +50,8 @@ class Spec:
     cone: float = 30.0
     """Largest angle from the imported rotation, in degrees."""
     moves: tuple[Move, ...] | None = None
-    """What an explicit transformation may do; None for all that the particles allow."""
+    """What an explicit transformation of images may do; None for rotation, translation and scale of grey ones, contrast
+    of coloured ones, as far as the model knows them."""
     kl: float | None = None
     """Weight of the Kullback-Leibler terms; None for the model's own."""
     cross_contrast: bool = True

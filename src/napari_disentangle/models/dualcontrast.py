@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes
 from napari_disentangle.models.augment import augmented, turned_volumes, wedged_again
 from napari_disentangle.models.base import MOST_FAMILIES, Batch, Encoding, Losses
@@ -49,12 +48,12 @@ class DualContrast(DisentanglingModel):
     With q(c, z | x) the encoder and p(x | c, z) the decoder of a particle x and of its turned copy Rx,
 
         loss = 4 [ L(x) + L(Rx) ] + 0.01 KL + L_con(c) + L_con(z)
-        L(x) = D(p(c, z), x) / var(x),   KL = KL(c) + KL(z), against N(0, I)
+        L(x) = D(p(c, z), x) / var(x),   KL = KL(c) + KL(z) of all that is drawn
         L_con(a) = mean(1 - |cos(a, a_positive)|) + mean |cos(a, a_negative)|
 
-    D is the squared error inside a soft sphere. Of the content, Rx is the positive partner and all other particles are
-    negative ones. Of the transformation, Rx is the negative partner, and positive ones are codes of two decoded
-    particles of different content and the same z ~ N(0, I).
+    D is the squared error inside a soft sphere, KL is against N(0, I). Of the content, Rx is the positive partner and
+    all other particles are negative ones. Of the transformation, Rx is the negative partner, and positive ones are
+    codes of two decoded particles of different content and the same z ~ N(0, I).
 
     Beyond the paper: a particle is redrawn from the content of its copy, so that only z can say how it lies
     (`exchange`); what the two codes know of each other is a loss (`independence`); D is divided by the variance of the
@@ -76,10 +75,6 @@ class DualContrast(DisentanglingModel):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
-        if spec.dims == 3 and spec.augmentation != "rotation":
-            raise InputError(
-                f'Volumes are augmented by rotation; "{spec.augmentation}" is for images: leave model.augmentation out.'
-            )
         self.posed = spec.dims == 3 and spec.pose_mode != "free"
         self.encoder = ConvEncoder(spec, WIDTH)
         self.content = nn.Sequential(
@@ -306,8 +301,9 @@ def _bounded(codes: Tensor) -> Tensor:
 
 
 def _variance(particles: Tensor) -> Tensor:
-    """Return the variance of particles (b, ...) about their mean particle, mean over voxels."""
-    return (particles - particles.mean(0)).square().mean().detach().clamp_min(1e-8)
+    """Return the variance of particles (b, ...) about their mean particle, mean over voxels; of one alone, about 0."""
+    mean = particles.mean(0) if len(particles) > 1 else 0.0
+    return (particles - mean).square().mean().detach().clamp_min(1e-8)
 
 
 def _apart(a: Tensor, pairs: Pairs) -> Tensor:

@@ -14,6 +14,7 @@ from napari_disentangle.particles import ArrayVolumes
 from napari_disentangle.preview import some_boxes
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.eigenvolumes import MOST
 from napari_disentangle.training.encoding import model_for
 from napari_disentangle.training.fit import searches_poses
 from napari_disentangle.training.inputs import (
@@ -21,7 +22,7 @@ from napari_disentangle.training.inputs import (
     geometry_of,
     imported_pose,
     read_inputs,
-    with_imported_poses,
+    suited,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ OVERHEAD = 120
 """Particles that the fixed part of a search is worth: CPU seconds of searches of 12 to 240 lie on such a line."""
 GROUPS = 3
 """Searches that a training makes, one a group of like particles: nobody knows the number before."""
+EIGENVOLUMES = 5
+"""Copies of the coarse boxes while their principal components are sought: posed, and in double precision twice."""
 START = 6.0
 """Seconds to start Python with torch and to read a recipe."""
 PYTORCH_GB = 0.55
@@ -91,7 +94,7 @@ def estimate_training(
     if everything.volumes is None:
         rows, boxes, voxel = some_boxes(everything, order, recipe.pose.diameter, max(recipe.training.batch_size, 8))
         some = replace(everything.subset(rows), volumes=ArrayVolumes(boxes), voxel_size=voxel)
-    recipe = with_imported_poses(recipe, everything, settings)
+    recipe = suited(recipe, everything, settings)
     check_few(everything)
     n = len(everything)
     batch = min(recipe.training.batch_size, n)
@@ -121,6 +124,8 @@ def estimate_training(
     if searches_poses(recipe, geometry):
         groups = min(GROUPS, max(1, n // 40))
         seconds += _search(some, recipe) * (groups * OVERHEAD + n)
+        if model.takes_eigenvolumes:
+            held = max(held, EIGENVOLUMES * min(n, MOST) * inputs.coarse[0].nbytes / 1e9)
     kept = n * (inputs.coarse[0].nbytes + 1024) / 1e9
     return Estimate(n, seconds, round(PYTORCH_GB + kept + held, 2), words)
 

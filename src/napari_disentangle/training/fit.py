@@ -297,7 +297,7 @@ class _Loop:
         """Look for what the posed particles of each canonical frame differ by, where each of them is seen whole."""
         import torch
 
-        if self.inputs.tilts is not None:
+        if self.inputs.particles.tilt_ranges() is not None:
             return
         size = self.inputs.geometry.coarse
         self.run.say("posing", message=f"{of} in each frame", done=1.0)
@@ -341,7 +341,7 @@ class _Loop:
             self.epoch_random = self.generator.get_state()
             shuffle = self.generator
         order = torch.randperm(len(self.inputs), generator=shuffle).numpy()
-        return [order[k : k + self.batch] for k in range(0, len(order), self.batch)]
+        return np.array_split(order, self.steps_per_epoch)  # a last batch of one would be no batch
 
     def _one_step(self, rows: np.ndarray[Any, np.dtype[np.int64]], size: int) -> tuple[dict[str, float], float]:
         self.lock.beat()

@@ -67,8 +67,8 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
     Raises
     ------
     InputError
-        No boxes, no voxel size, images instead of volumes, boxes that are not cubic or too small, or a diameter larger
-        than the box.
+        No boxes, no voxel size, images instead of volumes, settings that these particles have nothing for, boxes that
+        are not cubic or too small, or a diameter larger than the box.
     """
     volumes = require_boxes(particles)
     info = model_info(recipe.model.name)
@@ -78,6 +78,7 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
         raise InputError(
             f"{particles.path} holds {'2D images' if dims == 2 else '3D boxes'}; {recipe.model.name} trains on {takes}."
         )
+    _refuse_unfit(particles, recipe, dims, colour=dims == 2 and len(volumes.shape) == 4)
     if dims == 2:
         return _geometry_of_images(particles, recipe, volumes.shape)
     assert particles.voxel_size is not None
@@ -105,6 +106,29 @@ def geometry_of(particles: ParticleSet, recipe: Recipe) -> Geometry:
         box=box, coarse=coarse, fine=fine, voxel_size=particles.voxel_size,
         sphere=min(SPHERE * diameter / 2 / edge, 0.5), max_shift=min(of_diameter * diameter / edge, 0.5),
     )  # fmt: skip
+
+
+def _refuse_unfit(particles: ParticleSet, recipe: Recipe, dims: int, *, colour: bool) -> None:
+    """Refuse a way to change or to move particles that these do not have."""
+    model, info = recipe.model, model_info(recipe.model.name)
+    if info.heeds("model.augmentation"):
+        kind = model.augmentation
+        if dims == 3 and kind != "rotation":
+            raise InputError(
+                f'{particles.path} holds 3D boxes, which are augmented by rotation; "{kind}" is for images: leave model.augmentation out.'
+            )
+        if kind in ("saturation", "hue") and not colour:
+            raise InputError(
+                f"{particles.path} holds grey images, which have no {kind} to change; choose another model.augmentation."
+            )
+    if info.heeds("model.moves") and model.moves is not None:
+        if dims == 3:
+            raise InputError(
+                f"{particles.path} holds 3D boxes, which are turned and shifted as pose.mode says; leave model.moves out."
+            )
+        strange = [move for move in model.moves if move not in info.moves]
+        if strange:
+            raise InputError(f"{info.title} knows no {strange[0]}; choose model.moves of {', '.join(info.moves)}.")
 
 
 def _geometry_of_images(particles: ParticleSet, recipe: Recipe, shape: tuple[int, ...]) -> Geometry:
@@ -218,8 +242,6 @@ def read_inputs(
     if geometry.dims == 2:
         return _read_images(particles, geometry, rotations, shifts, progress)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
-    if ranges is not None and (np.abs(ranges) >= 90).all():
-        ranges = None  # all of Fourier space was measured
     n, m = len(particles), geometry.fine
     sphere = soft_sphere(m, geometry.sphere * m, edge=3.0).numpy()
     outside = sphere == 0
@@ -336,13 +358,23 @@ def _refuse_broken(particles: ParticleSet, rows: Ints, volumes: NDArray[np.float
         )
 
 
-def with_imported_poses(recipe: Recipe, particles: ParticleSet, settings: Iterable[str]) -> Recipe:
-    """Return a recipe that keeps imported poses locally, where there are some and `settings` do not say otherwise."""
-    volumes = particles.volumes is not None and dimensions(particles.volumes.shape) == 3
-    local = "local" in model_info(recipe.model.name).pose_modes and volumes
-    if particles.pose is None or not local or any(setting.strip().startswith("pose.mode") for setting in settings):
-        return recipe
-    return recipe.with_settings(["pose.mode=local"])
+def suited(recipe: Recipe, particles: ParticleSet, settings: Iterable[str]) -> Recipe:
+    """Return a recipe as these particles ask for it, in what neither `settings` nor the preset say.
+
+    Imported poses of volumes are kept locally. DualContrast learns grey images at twice the usual rate: at the usual
+    one its transformation code stays unused, of turned digits and of projections, longer than anybody trains.
+    """
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    shape = () if particles.volumes is None else particles.volumes.shape
+    changes: list[str] = []
+    local = "local" in model_info(recipe.model.name).pose_modes and bool(shape) and dimensions(shape) == 3
+    if particles.pose is not None and local and "pose.mode" not in given:
+        changes.append("pose.mode=local")
+    usual = type(recipe.training).model_fields["learning_rate"].default
+    slow = recipe.training.learning_rate == usual and "training.learning_rate" not in given
+    if recipe.model.name == "dualcontrast" and len(shape) == 3 and slow:
+        changes.append(f"training.learning_rate={2 * usual:g}")
+    return recipe.with_settings(changes)
 
 
 def imported_pose(

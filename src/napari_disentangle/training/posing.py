@@ -85,6 +85,8 @@ def find_poses(
     -------
     FoundPoses
     """
+    if not recipe.model.wedge:
+        particles = particles.without_tilt_ranges()
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
@@ -143,6 +145,8 @@ def poses_like(
     FoundPoses
         (m,), with the group and family that each was aligned with.
     """
+    if not recipe.model.wedge:
+        known, particles = known.without_tilt_ranges(), particles.without_tilt_ranges()
     labels = np.unique(found.group)
     centres = np.stack([known_content[found.group == k].mean(0) for k in labels])
     nearest = np.linalg.norm(content[:, None] - centres, axis=2).argmin(1)

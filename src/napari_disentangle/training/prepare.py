@@ -13,7 +13,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io import read_particles
 from napari_disentangle.recipe import InputSettings, Recipe
 from napari_disentangle.run import Run, sha256_of
-from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose, with_imported_poses
+from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose, suited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ def prepare(
     preset : str
         See `Recipe.preset`.
     settings : iterable of str
-        ``section.key=value``, over the preset. Without ``pose.mode``, poses that were imported are kept locally.
+        ``section.key=value``, over the preset; what neither says is `suited` to the particles.
     selection : str, optional
         Train only on this selection of the run `particles`.
     reading : mapping, optional
@@ -78,7 +78,7 @@ def prepare(
             invert=invert,
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
-    recipe = with_imported_poses(recipe, chosen, settings)
+    recipe = suited(recipe, chosen, settings)
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
     check_boxes(chosen)
     import torch
