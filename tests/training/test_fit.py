@@ -71,16 +71,6 @@ def throw(error: BaseException) -> NoReturn:
     raise error
 
 
-def test_no_batch_is_a_remainder_of_one(tiny_stack, tiny, tmp_path):
-    """33 particles are batches of 7 and 6, not four of 8 and one whose particle has nothing to differ from."""
-    them = read_particles(tiny_stack)
-    volumes = np.asarray(them.volumes.read(np.arange(30)))
-    path = tmp_path / "boxes.mrcs"
-    write_volume_stack(path, np.concatenate([volumes, volumes[:3]]), them.voxel_size)
-    run = prepare(path, tmp_path / "run", settings=[*tiny, "model.name=dualcontrast"])
-    assert max(told.losses["total"] for told in fit(run, device="cpu") if told.losses) < 100
-
-
 class TestWhatItTells:
     def test_progress_and_diary(self, make):
         run = make("run")
