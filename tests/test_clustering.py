@@ -49,6 +49,16 @@ def test_a_mixture_sees_long_clusters_that_k_means_cuts() -> None:
     assert adjusted_rand_score(truth, cluster(codes, method="kmeans", k=2)) < 0.5
 
 
+def test_in_many_dimensions_clusters_are_as_free_as_the_particles_tell() -> None:
+    rng = np.random.default_rng(4)
+    truth = np.repeat([0, 1, 2], 240)
+    round_ones = 0.9 * rng.normal(size=(3, 20))[truth] + rng.normal(size=(len(truth), 20))
+    assert suggest_count(round_ones, most=4) == 3, "of full covariances, with 231 numbers each, it would be 4"
+    slants = np.array([np.linalg.qr(rng.normal(size=(8, 8)))[0] * np.geomspace(3, 0.1, 8) for _ in range(3)])
+    long_ones = np.einsum("nij,nj->ni", slants[truth], rng.normal(size=(len(truth), 8)))
+    assert adjusted_rand_score(truth, cluster(long_ones, k=3)) > 0.95, "one variance per axis sees one heap"
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 3), (2, 2, 1), (5, 5, 8), (40, 3, 30)])
 def test_few_particles(method: Literal["gmm", "kmeans"], n: int, k: int, d: int) -> None:

@@ -18,15 +18,15 @@ RESTARTS = 10
 MOST = 10_000
 """Particles that a mixture is fitted to; where there are more, a random choice of them, and all are assigned."""
 MOST_CORRELATED = 4
-"""Dimensions up to which a cluster has a full covariance."""
+"""Dimensions up to which a cluster has a full covariance, if there are particles enough."""
 
 
 def cluster(codes: ArrayLike, *, method: Literal["gmm", "kmeans"] = "gmm", k: int, seed: int = 0) -> Ints:
     """Return the cluster of each particle, cluster 0 the largest.
 
     Codes are standardised per dimension, and the best of 10 starts is kept. Each cluster of the Gaussian mixture has a
-    full covariance in up to 4 dimensions, and in more one variance per principal axis of all codes: a full one would
-    have so many free numbers there that it splits an identity into its states sooner than it parts two identities.
+    full covariance in up to 4 dimensions. In more, where that has many free numbers, it has that or one variance per
+    principal axis of all codes: whichever has the lower Bayesian information criterion.
 
     Parameters
     ----------
@@ -129,20 +129,24 @@ def _fitted(x: Floats, k: int, seed: int, restarts: int = RESTARTS) -> tuple[Flo
     from sklearn.mixture import GaussianMixture
 
     d = x.shape[1]
-    full = d <= MOST_CORRELATED and len(x) >= k * (d + 1) * (d + 2) // 2
-    if not full:
-        x = x @ np.linalg.svd(x, full_matrices=False)[2].T
-    settings: dict[str, Any] = {"covariance_type": "full" if full else "diag", "max_iter": 500, "reg_covar": 1e-4}
-    # k-means finds round clusters and random points elongated ones; either alone misses the likeliest mixture at times
-    tried = [
-        GaussianMixture(k, n_init=restarts, init_params=start, random_state=seed, **settings)
-        for start in ("kmeans", "random_from_data")
-    ]
-    some = x if len(x) <= MOST else x[np.random.default_rng(seed).choice(len(x), MOST, replace=False)]
-    for model in tried:
-        _quietly(model.fit, some)
-    model = max(tried, key=lambda one: float(one.lower_bound_))
-    return np.asarray(model.predict_proba(x)), float(model.bic(some))
+    room = len(x) >= k * (d + 1) * (d + 2) // 2
+    kinds = (["full"] if room else []) + (["diag"] if not room or d > MOST_CORRELATED else [])
+    some = slice(None) if len(x) <= MOST else np.random.default_rng(seed).choice(len(x), MOST, replace=False)
+    found: list[tuple[float, Floats]] = []
+    for kind in kinds:
+        turned = x if kind == "full" else x @ np.linalg.svd(x, full_matrices=False)[2].T
+        settings: dict[str, Any] = {"covariance_type": kind, "max_iter": 500, "reg_covar": 1e-4}
+        # k-means finds round clusters and random points long ones; either alone misses the likeliest mixture at times
+        tried = [
+            GaussianMixture(k, n_init=restarts, init_params=start, random_state=seed, **settings)
+            for start in ("kmeans", "random_from_data")
+        ]
+        for model in tried:
+            _quietly(model.fit, turned[some])
+        model = max(tried, key=lambda one: float(one.lower_bound_))
+        found.append((float(model.bic(turned[some])), np.asarray(model.predict_proba(turned))))
+    criterion, posteriors = min(found, key=lambda one: one[0])
+    return posteriors, criterion
 
 
 def _kmeans(x: Floats, k: int, seed: int) -> Ints:
