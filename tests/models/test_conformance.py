@@ -544,16 +544,18 @@ def test_it_states_its_memory(name: str, kind: str, tiny, monkeypatch: pytest.Mo
     what = KINDS[kind]
     settings = [*heeded(tiny, name), f"model.name={name}"]
 
+    def given(count: int) -> ParticleSet:
+        return ParticleSet(Path("them.star"), np.arange(count), Endless(count, *(what.fine,) * what.dims), 20.0)
+
     def memory(count: int) -> float:
-        boxes = Endless(count, *(what.fine,) * what.dims)
-        them = ParticleSet(Path("them.star"), np.arange(count), boxes, 20.0)
+        them = given(count)
         monkeypatch.setattr(estimate, "read_particles", lambda *_, **__: them)
         found = estimate.estimate_training(Path("them.star"), settings=settings, device="cpu")
         assert np.isfinite(found.seconds)
         return found.memory_gb
 
     few, many = memory(100), memory(2_000_000)
-    coarse = 4 * what.coarse**what.dims
+    coarse = 4 * geometry_of(given(100), Recipe.chosen("standard", settings)).coarse ** what.dims
     assert few > 0.5  # PyTorch
     assert coarse <= (many - few) / (2_000_000 - 100) * 1e9 <= 3 * coarse + 1100
 

@@ -36,7 +36,7 @@ def test_a_decoder_that_ignores_its_code_loses_nothing(trained, monkeypatch):
     assert found.permuted["content"] == found.own
 
 
-def test_a_model_that_decodes_nothing_is_refused(tiny_stack, tiny, tmp_path):
-    run = prepare(tiny_stack, tmp_path / "run", settings=[*tiny, "model.name=invariants"])
+def test_a_model_that_decodes_nothing_is_refused(tiny_stack, tmp_path):
+    run = prepare(tiny_stack, tmp_path / "run", settings=["training.coarse_size=8", "model.name=invariants"])
     with pytest.raises(InputError, match="Invariants has no decoder"):
         explained_variance(run)
