@@ -236,7 +236,7 @@ def test_names_groups_and_another_run(window: Window, trained: Run, tmp_path: Pa
     assert "mine/0" not in run.selections()
     name("mine")
     assert run.selection("mine/0").ids.tolist() == list(range(12))
-    assert maps.saved.currentText() == "mine/0"
+    window.until(lambda: maps.saved.currentText() == "mine/0")  # listed by a thread that begins when the save has ended
     bench.session.select(np.arange(20), {"tool": "test"})
     for taken in ("mine", "auto", "a/b", "two words"):
         before = len(window.errors)
