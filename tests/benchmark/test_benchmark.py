@@ -130,6 +130,8 @@ def test_a_row_whose_settings_have_changed_is_run_again_and_has_no_mean_with_wha
     (page,) = write_tables(tmp_path, tmp_path / "docs")
     (line,) = (line for line in page.read_text().splitlines() if line.startswith("| vae-two-spaces"))
     assert line.startswith("| vae-two-spaces | 1 | 60 |"), "the other seed was found with other settings"
+    (told,) = (line for line in page.read_text().splitlines() if line.startswith("- vae-two-spaces: `"))
+    assert "model.content_dims=5" in told, "nor are its settings told"
 
 
 def test_sizes_of_a_row_have_runs_and_pictures_of_their_own(done: Path, tmp_path: Path) -> None:

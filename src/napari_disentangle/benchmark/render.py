@@ -78,6 +78,8 @@ def render(table: Table, results: Sequence[Result]) -> str:
     """Return a table as Markdown."""
     parts = [f"# {table.title}", _about(table)]
     rows = _by_row(table, results)
+    shown = {result.key for _, of_row in rows for result in of_row}
+    results = [result for result in results if result.key in shown]
     if table.name == THROUGHPUT:
         parts += [_throughput(rows)]
     else:
