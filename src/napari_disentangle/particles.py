@@ -186,6 +186,16 @@ class ParticleSet:
             frames=pick(self.frames),
         )
 
+    @property
+    def prior_pose(self) -> Pose | None:
+        """The priors of tilt and psi as poses with rot 0, and the imported offsets or none; None without priors."""
+        from napari_disentangle.geometry import euler_to_matrix
+
+        if self.prior is None:
+            return None
+        rotations = euler_to_matrix(np.pad(self.prior, ((0, 0), (1, 0))))
+        return Pose(rotations, np.zeros((len(self), 3)) if self.pose is None else self.pose.offsets)
+
     def inverted(self) -> ParticleSet:
         """Return the same particles with dark and bright exchanged."""
         return self if self.volumes is None else replace(self, volumes=InvertedVolumes(self.volumes))

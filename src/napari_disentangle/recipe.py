@@ -106,7 +106,7 @@ class PoseSettings(_Settings):
     mode: Annotated[
         PoseMode,
         Field(
-            description="free: any; local: near the imported pose; fixed: the imported one; prior: its tilt and psi, any rot."
+            description="free: any; local: near the imported pose; fixed: the imported one; prior: near its tilt and psi, any rot."
         ),
     ] = "free"
     diameter: Annotated[
@@ -123,7 +123,10 @@ class PoseSettings(_Settings):
     search: Annotated[
         bool, Field(description="After the coarse stage, search each particle's pose against its group's own average.")
     ] = True
-    cone: Annotated[float, Field(gt=0, le=180, description="Largest angle from the imported pose, degrees.")] = 30.0
+    cone: Annotated[
+        float,
+        Field(gt=0, le=180, description="Largest angle from the imported pose, or from its tilt and psi, degrees."),
+    ] = 30.0
 
 
 class TrainingSettings(_Settings):

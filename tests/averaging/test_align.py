@@ -9,7 +9,8 @@ from molecules import VOXEL, Sample, sample
 from scipy.spatial.transform import Rotation
 
 from napari_disentangle.averaging import average, match_volume, pose_to
-from napari_disentangle.averaging.pose_search import CONE, centred
+from napari_disentangle.averaging.align import CONE
+from napari_disentangle.averaging.pose_search import centred
 from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes, geodesic_angle, random_rotations
@@ -95,6 +96,35 @@ def test_local_poses_improve_within_their_cone_and_reach(clear: Sample) -> None:
     wrong = Pose(random_rotations(40, rng), clear.truth.offsets)
     kept = average(clear.particles, wrong, mode="local", rounds=1)
     assert geodesic_angle(kept.pose.rotations, wrong.rotations).max() <= CONE + 1e-6
+    narrow = average(clear.particles, start, mode="local", cone=10, rounds=3)
+    assert geodesic_angle(narrow.pose.rotations, start.rotations).max() < 15, "the nearest of a grid is always tried"
+
+
+def known_but_for_rot(pose: Pose, rng: np.random.Generator, lean: float) -> Pose:
+    """Return poses turned at random about their own z, which leans by up to some degrees."""
+    count = len(pose.rotations)
+    tilt = Rotation.from_euler(
+        "xyz", np.c_[rng.uniform(-lean, lean, (count, 2)) / np.sqrt(2), np.zeros(count)], degrees=True
+    )
+    turn = Rotation.from_euler("z", rng.uniform(-180, 180, (count, 1)), degrees=True)
+    return Pose(pose.rotations @ (tilt * turn).as_matrix(), pose.offsets)
+
+
+def lean_of(one: Pose, other: Pose) -> np.ndarray:
+    """Return the angle between the axes z of poses, in degrees."""
+    return np.degrees(np.arccos(np.clip((one.rotations[:, :, 2] * other.rotations[:, :, 2]).sum(1), -1, 1)))
+
+
+def test_of_a_prior_the_rot_is_searched_and_the_axis_kept(clear: Sample) -> None:
+    prior = known_but_for_rot(clear.truth, np.random.default_rng(4), lean=10)
+    assert geodesic_angle(prior.rotations, clear.truth.rotations).max() > 150
+    got = average(clear.particles, prior, mode="prior", starts=1, cone=25, seed=0)
+    assert residual(got.pose, clear.truth)[0] < 5
+    assert lean_of(got.pose, prior).max() <= 25 + 1e-6
+    elsewhere = Pose(random_rotations(40, np.random.default_rng(5)), prior.offsets)
+    held = average(clear.particles, elsewhere, mode="prior", starts=1, cone=25, rounds=1)
+    assert lean_of(held.pose, elsewhere).max() <= 25 + 1e-6, "even where that is wrong"
+    assert geodesic_angle(held.pose.rotations, elsewhere.rotations).max() > 90
 
 
 def test_a_wedge_is_filled_by_other_particles() -> None:
@@ -129,6 +159,17 @@ def test_particles_are_posed_to_a_given_reference(clear: Sample) -> None:
     truth = clear.truth.subset(np.arange(12))
     assert np.median(geodesic_angle(pose.rotations, truth.rotations)) < 12
     assert np.median(np.linalg.norm(pose.offsets - truth.offsets, axis=1)) < VOXEL
+
+
+def test_poses_to_a_reference_stay_near_those_they_have_to(clear: Sample) -> None:
+    prior = known_but_for_rot(clear.truth, np.random.default_rng(4), lean=5)
+    near = pose_to(clear.particles, clear.molecule, prior, mode="prior")
+    assert np.median(geodesic_angle(near.rotations, clear.truth.rotations)) < 12
+    wrong = Pose(random_rotations(40, np.random.default_rng(5)), clear.truth.offsets)
+    assert lean_of(pose_to(clear.particles, clear.molecule, wrong, mode="prior"), wrong).max() <= CONE + 1e-6
+    held = pose_to(clear.particles, clear.molecule, wrong, mode="local", max_shift=5.0)
+    assert geodesic_angle(held.rotations, wrong.rotations).max() <= CONE + 1e-6
+    assert np.linalg.norm(held.offsets - wrong.offsets, axis=1).max() <= 5 + 1e-6
 
 
 def test_centring_moves_no_particle() -> None:

@@ -457,6 +457,15 @@ class TestPoseModes:
         np.testing.assert_allclose((found[:, 2] - given.prior[:, 1] + 180) % 360, 180, atol=0.5)
         assert np.abs(found[:, 0] - matrix_to_euler(given.pose.rotations)[:, 0]).max() > 1
 
+    @pytest.mark.parametrize("model", ["harmony", "dualcontrast"])
+    def test_a_search_keeps_near_the_prior(self, make, tiny_stack, model):
+        run = make("run", f"model.name={model}", "pose.mode=prior", "pose.search=true", "pose.cone=15")
+        drain(run)
+        given, found = read_particles(tiny_stack).prior_pose, run.codes().pose
+        leans = np.degrees(np.arccos((found.rotations[:, :, 2] * given.rotations[:, :, 2]).sum(1).clip(-1, 1)))
+        assert leans.max() <= 15 + 1e-3
+        assert geodesic_angle(found.rotations, given.rotations).max() > 30
+
 
 class TestSettings:
     @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_disentangle.geometry import geodesic_angle, matrix_to_euler
 from napari_disentangle.io import read_particles
 from napari_disentangle.metrics import align_frame, read_truth
 from napari_disentangle.particles import ParticleSet, Pose
@@ -42,8 +43,8 @@ def found(spikes):
     geometry = geometry_of(particles, recipe)
     told: list[str] = []
     poses = find_poses(
-        particles.subset(first), content[:KNOWN], None, geometry, recipe,
-        device="cpu", progress=lambda *what: told.append(what[0]),
+        particles.subset(first), content[:KNOWN], geometry, recipe, device="cpu",
+        progress=lambda *what: told.append(what[0]),
     )  # fmt: skip
     assert told[0].startswith("poses of group 1 of 2 (60 particles)")
     return poses
@@ -60,14 +61,35 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
 def test_about_imported_poses_every_group_is_a_family(spikes):
     """Nothing is joined there: groups keep the frames they were imported in."""
     particles, truth, content = spikes
-    first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local"])
+    first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local", "pose.cone=20"])
     given = Pose(truth[:KNOWN], np.zeros((KNOWN, 3)))
     posed = find_poses(
-        particles.subset(first), content[:KNOWN], given, geometry_of(particles, recipe), recipe,
-        device="cpu", progress=lambda *_: None,
+        replace(particles.subset(first), pose=given), content[:KNOWN], geometry_of(particles, recipe), recipe, device="cpu",
+        progress=lambda *_: None,
     )  # fmt: skip
     assert len(np.unique(posed.group)) == 2
     np.testing.assert_array_equal(posed.family, posed.group)
+    assert geodesic_angle(posed.pose.rotations, truth[:KNOWN]).max() <= recipe.pose.cone + 1e-6
+
+
+def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
+    particles, truth, content = spikes
+    recipe = Recipe().with_settings(["pose.mode=prior", "pose.cone=20"])
+    angles = matrix_to_euler(truth)
+    particles = replace(particles, pose=None, prior=angles[:, 1:])
+    first, geometry = particles.subset(np.arange(KNOWN)), geometry_of(particles, recipe)
+    posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)
+    for k in np.unique(posed.group):
+        errors = align_frame(posed.pose.rotations[posed.group == k], truth[:KNOWN][posed.group == k], SYMMETRY).errors
+        assert np.median(errors) < 10
+    leans = np.degrees(np.arccos((posed.pose.rotations[..., 2] * truth[:KNOWN, :, 2]).sum(1).clip(-1, 1)))
+    assert leans.max() <= 20 + 1e-6
+    rest = np.arange(KNOWN, 150)
+    new = poses_like(
+        first, content[:KNOWN], posed, particles.subset(rest), content[rest], geometry, recipe, device="cpu"
+    )
+    leans = np.degrees(np.arccos((new.pose.rotations[..., 2] * truth[rest, :, 2]).sum(1).clip(-1, 1)))
+    assert leans.max() <= 20 + 1e-6
 
 
 def test_new_particles_are_posed_in_the_same_frame(spikes, found):
@@ -92,7 +114,7 @@ def test_a_wedge_that_is_not_to_be_heeded_is_not(spikes):
 
     def posed(particles: ParticleSet, *settings: str) -> FoundPoses:
         return find_poses(
-            particles, content[few], None, geometry_of(particles, recipe), recipe.with_settings(settings), device="cpu",
+            particles, content[few], geometry_of(particles, recipe), recipe.with_settings(settings), device="cpu",
             progress=lambda *_: None,
         )  # fmt: skip
 

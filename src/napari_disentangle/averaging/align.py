@@ -11,11 +11,10 @@ from napari_disentangle.averaging.boxes import load_boxes, read_chunks
 from napari_disentangle.averaging.fsc import fsc, resolution
 from napari_disentangle.averaging.halves import split_halves
 from napari_disentangle.averaging.match import sphere
-from napari_disentangle.averaging.pose_search import COARSE, CONE, FINER, PoseSearch
-from napari_disentangle.averaging.refine import Poses, half_averages, references, refine_round, rejoined
+from napari_disentangle.averaging.pose_search import COARSE, FINER, PoseSearch
+from napari_disentangle.averaging.refine import Anchor, Poses, half_averages, references, refine_round, rejoined
 from napari_disentangle.averaging.wedges import wedges_of
 from napari_disentangle.errors import InputError
-from napari_disentangle.geometry import geodesic_angle
 from napari_disentangle.particles import ParticleSet, Pose
 
 if TYPE_CHECKING:
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
     Map = NDArray[np.float32]
     Report = Callable[[str, float], None]
 
+Alignment = Literal["free", "local", "prior", "fixed"]
 LABEL = "halves of one model, aligned together"
+CONE = 30.0
+"""Degrees that poses may turn away from those they have to stay near."""
 RANDOM_STARTS = 3
 FINE = 40
 """Most voxels per axis that poses are refined at."""
@@ -75,7 +77,8 @@ def average(
     *,
     diameter: float | None = None,
     max_shift: float | None = None,
-    mode: Literal["free", "local", "fixed"] = "free",
+    mode: Alignment = "free",
+    cone: float = CONE,
     rounds: int = 3,
     starts: int = RANDOM_STARTS,
     seed: int = 0,
@@ -85,8 +88,9 @@ def average(
     """Align particles to their own average and average them.
 
     *free*: expectation-maximisation over all rotations (`search`) from `pose`, if any, and from random poses; the
-    likeliest is kept. *local*: the same within `CONE` of `pose`. Then `rounds` of local refinement (`refine`), each
-    half to its own average. *fixed*: `pose` as it is.
+    likeliest is kept. *local*: the same within `cone` of `pose`. *prior*: of `pose`, only the axis z of the particle is
+    heeded, from which it may lean by `cone`, and all turns about it are tried. Then `rounds` of local refinement
+    (`refine`), each half to its own average. *fixed*: `pose` as it is.
 
     The halves share a reference until the coarse search is over (diameter / 3.75) and are apart from then on. They
     still come from one selection by one model: the FSC says how well this average repeats, not that it is right.
@@ -100,12 +104,14 @@ def average(
     diameter : float, optional
         Of the particle, in A; default box / 1.6.
     max_shift : float, optional
-        In A; default 0.25 diameter (free), 0.1 diameter from `pose` (local).
-    mode : {"free", "local", "fixed"}
+        In A; default 0.25 diameter (free), 0.1 diameter from `pose` (local, prior).
+    mode : {"free", "local", "prior", "fixed"}
+    cone : float
+        In degrees, of *local* and *prior*.
     rounds : int
         Of local refinement.
     starts : int
-        Random starts of a free search, besides `pose`; at least one without it.
+        Random starts of a free search, besides `pose`, and of *prior*; at least one without `pose`.
     seed : int
         The same seed and thread count give the same bits on a CPU.
     device : str
@@ -124,7 +130,7 @@ def average(
     """
     voxel, n = _checked(particles, pose, mode)
     diameter = n * voxel / 1.6 if diameter is None else min(diameter, n * voxel)
-    max_shift = diameter * (0.1 if mode == "local" else 0.25) if max_shift is None else max_shift
+    max_shift = diameter * (0.25 if mode == "free" else 0.1) if max_shift is None else max_shift
     tell: Report = progress or (lambda _stage, _done: None)
     halves = split_halves(particles, distance=diameter / 2, seed=seed)
     half = halves == 2
@@ -137,7 +143,8 @@ def average(
         poses = given
     else:
         search = PoseSearch(particles, half, wedges, radius, reach, device, tell, history)
-        anchor = given if mode == "local" else None
+        anchor = _anchor(given, mode, cone)
+        given = None if mode == "prior" else given
         poses = search.run(given, anchor, starts=starts if given is not None else max(1, starts), seed=seed)
         poses = _refined(search, poses, anchor, rounds)
     tell("averaging", 0.95)
@@ -164,7 +171,10 @@ def average(
 def pose_to(
     particles: ParticleSet,
     reference: Map,
+    pose: Pose | None = None,
     *,
+    mode: Alignment = "free",
+    cone: float = CONE,
     diameter: float | None = None,
     max_shift: float | None = None,
     seed: int = 0,
@@ -178,7 +188,9 @@ def pose_to(
         With volumes.
     reference : (n, n, n)
         Of the size and in the units of the boxes, as `Average.volume`.
-    diameter, max_shift, seed, device
+    pose : Pose, optional
+        To stay near, for *local* and *prior*.
+    mode, cone, diameter, max_shift, seed, device
         As `average`.
 
     Returns
@@ -188,7 +200,7 @@ def pose_to(
     """
     import torch
 
-    voxel, n = _checked(particles, None, "free", fewest=1)
+    voxel, n = _checked(particles, pose, mode, fewest=1)
     diameter = n * voxel / 1.6 if diameter is None else min(diameter, n * voxel)
     max_shift = 0.25 * diameter if max_shift is None else max_shift
     half = np.zeros(len(particles), np.bool_)
@@ -200,9 +212,11 @@ def pose_to(
     )
     sample = next(read_chunks(particles, np.arange(min(len(particles), 100))))[1]
     scaled = torch.as_tensor(reference * sphere(n, search.radius, soft=2.0) / sample.std((1, 2, 3)).mean()).to(device)
-    found = Poses(np.tile(np.eye(3), (len(particles), 1, 1)), np.zeros((len(particles), 3)))
+    anchor = _anchor(None if pose is None else Poses(pose.rotations, pose.offsets / voxel), mode, cone)
+    found = anchor or Poses(np.tile(np.eye(3), (len(particles), 1, 1)), np.zeros((len(particles), 3)))
     for resolving, beside in ((COARSE, False), (FINER, True)):
-        found = search.pose_each(scaled, found.shifts, resolving, None, np.random.default_rng(seed), beside=beside)
+        found = search.pose_each(scaled, found.shifts, resolving, anchor, np.random.default_rng(seed), beside=beside)
+    found = search.within(found, anchor)
     return Pose(found.rotations, found.shifts * voxel)
 
 
@@ -220,8 +234,8 @@ def _checked(particles: ParticleSet, pose: Pose | None, mode: str, fewest: int =
         raise InputError(
             f"An average needs at least 2 particles; this selection of {particles.path} has {len(particles)}."
         )
-    if mode not in ("free", "local", "fixed"):
-        raise InputError(f'"{mode}" is not a way to align; choose free, local or fixed.')
+    if mode not in ("free", "local", "prior", "fixed"):
+        raise InputError(f'"{mode}" is not a way to align; choose free, local, prior or fixed.')
     if pose is None and mode != "free":
         raise InputError(
             f'Aligning with poses "{mode}" needs poses to start from, and {particles.path} has none; use "free".'
@@ -231,7 +245,13 @@ def _checked(particles: ParticleSet, pose: Pose | None, mode: str, fewest: int =
     return float(particles.voxel_size), int(particles.volumes.shape[-1])
 
 
-def _refined(search: PoseSearch, poses: Poses, anchor: Poses | None, rounds: int) -> Poses:
+def _anchor(given: Poses | None, mode: Alignment, cone: float) -> Anchor | None:
+    if given is None or mode not in ("local", "prior"):
+        return None
+    return Anchor(given.rotations, given.shifts, cone, any_rot=mode == "prior")
+
+
+def _refined(search: PoseSearch, poses: Poses, anchor: Anchor | None, rounds: int) -> Poses:
     """Refine locally, the step of the angle halved each round."""
     size = min(search.box, FINE)
     sample = np.arange(len(search.particles))[:: max(1, len(search.particles) // 200)]
@@ -243,9 +263,7 @@ def _refined(search: PoseSearch, poses: Poses, anchor: Poses | None, rounds: int
         one, two, _ = half_averages(*common, poses, size=size, raw=False, device=search.device)
         targets = references(one, two, radius=search.radius * size / box, noise=noise)
         angle = WIDEST * (NARROWEST / WIDEST) ** (k / max(rounds - 1, 1))
-        poses, score = refine_round(
-            *common, poses, targets, angle=angle, max_shift=search.reach, start=anchor, cone=CONE
-        )
+        poses, score = refine_round(*common, poses, targets, angle=angle, max_shift=search.reach, anchor=anchor)
         search.history.append((f"refinement {k + 1}", score))
     if rounds:
         one, two, _ = half_averages(*common, poses, size=size, raw=False, device=search.device)
@@ -257,9 +275,9 @@ def _refined(search: PoseSearch, poses: Poses, anchor: Poses | None, rounds: int
     return poses
 
 
-def _kept_within(moved: Poses, poses: Poses, anchor: Poses, reach: float) -> Poses:
+def _kept_within(moved: Poses, poses: Poses, anchor: Anchor, reach: float) -> Poses:
     """Return `moved`, except where that would leave the cone or the shifts allowed around `anchor`."""
-    fits = geodesic_angle(moved.rotations, anchor.rotations) <= CONE
+    fits = anchor.beyond(moved.rotations) <= anchor.cone
     fits &= np.linalg.norm(moved.shifts - anchor.shifts, axis=1) <= reach
     return Poses(
         np.where(fits[:, None, None], moved.rotations, poses.rotations),

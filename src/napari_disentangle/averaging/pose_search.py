@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_disentangle.averaging.boxes import Boxes, load_boxes
 from napari_disentangle.averaging.match import shift_grid
-from napari_disentangle.averaging.refine import Poses
+from napari_disentangle.averaging.refine import Anchor, Poses
 from napari_disentangle.averaging.search import Grid, expect, first_reference, maximise
 from napari_disentangle.fourier import fourier_crop
-from napari_disentangle.geometry import geodesic_angle, random_rotations, rotation_grid
+from napari_disentangle.geometry import euler_to_matrix, random_rotations, rotation_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,6 @@ COARSE, FINER = 2.5, 3.75
 """The searches are low-passed to diameter / these."""
 SPREADS = (128.0, 48.0, 16.0, 6.0, 2.0, 1.0)
 """How many poses a particle is spread over, round after round of the search."""
-CONE = 30.0
-"""Degrees that `local` poses may turn away from where they start."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,8 @@ class PoseSearch:
         size = int(np.ceil(2.6 * limit / 2)) * 2
         return min(limit, self.box / 2), min(max(size, 8), self.box)
 
-    def run(self, given: Poses | None, anchor: Poses | None, *, starts: int, seed: int) -> Poses:
-        """Search for every particle's pose, within `CONE` and `reach` of `anchor` if there is one."""
+    def run(self, given: Poses | None, anchor: Anchor | None, *, starts: int, seed: int) -> Poses:
+        """Search for every particle's pose, within the cone and `reach` of `anchor` if there is one."""
         rng = np.random.default_rng(seed)
         count = len(self.particles)
         around = np.zeros((count, 3)) if anchor is None else anchor.shifts
@@ -81,13 +79,14 @@ class PoseSearch:
         tried: list[tuple[str, Poses]] = []
         if given is not None:
             tried.append(("given poses", given.subset(rows)))
-        if anchor is None:
-            random = [Poses(random_rotations(len(rows), rng), around[rows]) for _ in range(starts)]
+        somewhere = anchor is None or anchor.any_rot
+        if somewhere:
+            random = [Poses(_at_random(anchor, rows, rng), around[rows]) for _ in range(starts)]
             tried += [(f"random poses {k + 1}", start) for k, start in enumerate(random)]
         found: list[tuple[float, Poses]] = []
         for k, (name, start) in enumerate(tried):
             self.tell(f"searching from {name}", 0.45 * k / len(tried))
-            spreads = SPREADS if anchor is None else SPREADS[2:]
+            spreads = SPREADS if somewhere else SPREADS[2:]
             _, poses = self._anneal(boxes, rows, start, around[rows], anchor, limit, spreads, rng)
             # The coarse scores are nearly alike: the two ends of a molecule, say, differ only a little further out
             found.append(self._finer(rows, poses, anchor, rng))
@@ -107,14 +106,14 @@ class PoseSearch:
         limit, size = self.stage(resolving)
         return load_boxes(self.particles, rows, size, self.wedges, around[rows], self.device), limit
 
-    def _finer(self, rows: Ints, poses: Poses, anchor: Poses | None, rng: np.random.Generator) -> tuple[float, Poses]:
+    def _finer(self, rows: Ints, poses: Poses, anchor: Anchor | None, rng: np.random.Generator) -> tuple[float, Poses]:
         """Go on from coarse poses of `rows`, whose shifts are known well enough to look only beside them."""
         limit, size = self.stage(FINER)
         boxes = load_boxes(self.particles, rows, size, self.wedges, poses.shifts, self.device)
         return self._anneal(boxes, rows, poses, poses.shifts, anchor, limit, (4.0, 1.0), rng, reach=boxes.step)
 
     def _anneal(
-        self, boxes: Boxes, rows: Ints, start: Poses, around: Floats, anchor: Poses | None, limit: float,
+        self, boxes: Boxes, rows: Ints, start: Poses, around: Floats, anchor: Anchor | None, limit: float,
         spreads: tuple[float, ...], rng: np.random.Generator, *, reach: float | None = None,
     ) -> tuple[float, Poses]:  # fmt: skip
         """Round after round with a sharper posterior; return the mean score at the end and the poses of `rows`.
@@ -145,7 +144,7 @@ class PoseSearch:
         boxes: Boxes,
         rows: Ints,
         spacing: float,
-        anchor: Poses | None,
+        anchor: Anchor | None,
         reach: float | None,
         rng: np.random.Generator,
     ) -> tuple[Grid, Floats, Tensor | None]:
@@ -154,13 +153,13 @@ class PoseSearch:
         shifts = shift_grid((self.reach if reach is None else reach) / boxes.step, 1.0)
         allowed = None
         if anchor is not None:
-            angle = geodesic_angle(anchor.rotations[rows][:, None], rotations)
-            allowed = angle <= CONE
+            angle = anchor.beyond(np.broadcast_to(rotations, (len(rows), *rotations.shape)), rows)
+            allowed = angle <= anchor.cone
             allowed[np.arange(len(rows)), angle.argmin(1)] = True
         return Grid(self.tensor(rotations), shifts), rotations, None if allowed is None else self.tensor(allowed)
 
     def _pose_all(
-        self, rows: Ints, poses: Poses, around: Floats, resolving: float, anchor: Poses | None,
+        self, rows: Ints, poses: Poses, around: Floats, resolving: float, anchor: Anchor | None,
         rng: np.random.Generator, *, beside: bool = False,
     ) -> Poses:  # fmt: skip
         """Pose every particle against the average of `rows`, at shifts around `around`, or only just `beside` it."""
@@ -170,7 +169,7 @@ class PoseSearch:
         return centred(found) if anchor is None else found
 
     def pose_each(
-        self, reference: Tensor, around: Floats, resolving: float, anchor: Poses | None, rng: np.random.Generator,
+        self, reference: Tensor, around: Floats, resolving: float, anchor: Anchor | None, rng: np.random.Generator,
         *, beside: bool,
     ) -> Poses:  # fmt: skip
         """Pose every particle against a reference of any size, low-passed here."""
@@ -192,12 +191,21 @@ class PoseSearch:
             shifts[part] = around[part] + grid.shifts[step.shift.cpu().numpy()] * some.step
         return Poses(rotations, shifts)
 
-    def within(self, poses: Poses, anchor: Poses | None) -> Poses:
+    def within(self, poses: Poses, anchor: Anchor | None) -> Poses:
         """Pull shifts back to at most `reach` from the anchor's (from 0 without one)."""
         origin = 0.0 if anchor is None else anchor.shifts
         moved = poses.shifts - origin
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         return Poses(poses.rotations, origin + moved * np.minimum(1.0, self.reach / np.maximum(length, 1e-12)))
+
+
+def _at_random(anchor: Anchor | None, rows: Ints, rng: np.random.Generator) -> Floats:
+    """Return rotations (len(rows), 3, 3) at random, about their own z where an anchor says how that lies."""
+    if anchor is None:
+        return random_rotations(len(rows), rng)
+    rot = np.zeros((len(rows), 3))
+    rot[:, 0] = rng.uniform(-180, 180, len(rows))
+    return anchor.rotations[rows] @ euler_to_matrix(rot)
 
 
 def some_of(count: int, most: int, rng: np.random.Generator) -> Ints:

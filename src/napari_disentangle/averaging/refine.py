@@ -46,6 +46,24 @@ class Poses:
         return Poses(self.rotations[rows], self.shifts[rows])
 
 
+@dataclass(frozen=True)
+class Anchor(Poses):
+    """Poses that others have to stay near."""
+
+    cone: float
+    """Degrees that a rotation may turn away."""
+    any_rot: bool = False
+    """Whether only tilt and psi count, as they are known of a molecule in a membrane: any turn about its own axis z."""
+
+    def beyond(self, rotations: Floats, rows: Ints | slice = slice(None)) -> Floats:
+        """Return how far (n, ...), in degrees, rotations (n, ..., 3, 3) have turned away from those of `rows`."""
+        own = self.rotations[rows]
+        own = own.reshape(len(own), *(1,) * (rotations.ndim - 3), 3, 3)
+        if not self.any_rot:
+            return geodesic_angle(rotations, own)
+        return np.degrees(np.arccos(np.clip((rotations[..., 2] * own[..., 2]).sum(-1), -1, 1)))
+
+
 def half_averages(
     particles: ParticleSet,
     half: NDArray[np.bool_],
@@ -202,8 +220,7 @@ def refine_round(
     *,
     angle: float,
     max_shift: float,
-    start: Poses | None = None,
-    cone: float = 180.0,
+    anchor: Anchor | None = None,
 ) -> tuple[Poses, float]:
     """Move every pose uphill, each particle as seen from its own half's average.
 
@@ -213,9 +230,9 @@ def refine_round(
     Parameters
     ----------
     max_shift : float
-        In voxels of the input, from `start`'s shifts (from 0 without).
-    start : Poses, optional
-        With `cone` (degrees): poses that rotations must stay near.
+        In voxels of the input, from the anchor's shifts (from 0 without).
+    anchor : Anchor, optional
+        Poses to stay near.
 
     Returns
     -------
@@ -248,14 +265,14 @@ def refine_round(
                     weight = weight * masks[mask_of]
                 transform = torch.fft.rfftn(small[part], dim=(1, 2, 3)) * phases(size, shifts[mine] / step, device)
                 turned = _turn(transform, reference, weight, inside, rotations[mine], angle, wedges is not None)
-                if start is not None:
-                    outside = geodesic_angle(turned, start.rotations[mine]) > cone
+                if anchor is not None:
+                    outside = anchor.beyond(turned, mine) > anchor.cone
                     turned[outside] = rotations[mine][outside]
                 rotations[mine] = turned
                 flat = torch.as_tensor(turned).to(device).float()
                 placed = torch.fft.rfftn(inside.filled(inside.placed(reference, flat)), dim=(1, 2, 3))
                 lags = torch.fft.irfftn(transform * weight * placed.conj(), s=(size, size, size), dim=(1, 2, 3))
-                origin = np.zeros((len(mine), 3)) if start is None else start.shifts[mine]
+                origin = np.zeros((len(mine), 3)) if anchor is None else anchor.shifts[mine]
                 move, peak = _peak(lags, (shifts[mine] - origin) / step, max_shift / step)
                 shifts[mine] += move * step
                 power = [(both_sides(v.abs().square() * weight)).sum((1, 2, 3)) for v in (transform, placed)]

@@ -80,7 +80,7 @@ _ALL = (
         kind="generative",
         dimensions=(2, 3),
         decodes=True,
-        pose_modes=("free", "local", "fixed"),
+        pose_modes=("free", "local", "fixed", "prior"),
         own_settings=(
             "transform_dims",
             "kl",

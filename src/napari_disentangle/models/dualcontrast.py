@@ -75,7 +75,7 @@ class DualContrast(DisentanglingModel):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
-        self.posed = spec.dims == 3 and spec.pose_mode != "free"
+        self.posed = spec.dims == 3 and spec.pose_mode in ("local", "fixed")
         self.encoder = ConvEncoder(spec, WIDTH)
         self.content = nn.Sequential(
             nn.Linear(WIDTH + spec.features, 128), nn.LeakyReLU(0.1), nn.Linear(128, 2 * spec.content)

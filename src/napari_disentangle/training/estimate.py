@@ -21,6 +21,7 @@ from napari_disentangle.training.inputs import (
     check_few,
     geometry_of,
     imported_pose,
+    known_pose,
     read_inputs,
     suited,
 )
@@ -158,13 +159,13 @@ def _search(some: ParticleSet, recipe: Recipe) -> float:
     from napari_disentangle.averaging import average
 
     few = some.subset(np.arange(min(SEARCHED, len(some))))
-    local = recipe.pose.mode == "local"
     began = time.monotonic()
     average(
         few,
-        few.pose if local else None,
+        known_pose(few, recipe.pose.mode),
         diameter=recipe.pose.diameter,
-        mode="local" if local else "free",
+        mode=recipe.pose.mode,
+        cone=recipe.pose.cone,
         rounds=1,
         starts=1,
     )

@@ -64,7 +64,7 @@ class Progress:
 _POSES = {
     "local": "poses: within {cone} degrees of the imported ones (--pose free tries all)",
     "fixed": "poses: the imported ones, unchanged",
-    "prior": "poses: imported tilt and psi, any rot",
+    "prior": "poses: any rot, within {cone} degrees of the imported tilt and psi",
 }
 
 
@@ -180,7 +180,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
 def searches_poses(recipe: Recipe, geometry: Geometry) -> bool:
     """Return whether training pauses between its stages to search each particle's pose."""
     posed = bool(model_info(recipe.model.name).pose_modes) and geometry.dims == 3
-    return posed and recipe.pose.search and recipe.pose.mode in ("free", "local")
+    return posed and recipe.pose.search and recipe.pose.mode != "fixed"
 
 
 def _solve(
@@ -279,8 +279,8 @@ class _Loop:
             particles = self.inputs.particles
             try:
                 found = find_poses(
-                    particles, self.run.codes().content, particles.pose, self.inputs.geometry, self.run.recipe,
-                    device=self.device, progress=tell,
+                    particles, self.run.codes().content, self.inputs.geometry, self.run.recipe, device=self.device,
+                    progress=tell,
                 )  # fmt: skip
             except _StopAskedError:
                 yield self._stop(size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_disentangle.models.base import Batch
+    from napari_disentangle.models.base import Batch, PoseMode
     from napari_disentangle.particles import ParticleSet, Pose
     from napari_disentangle.recipe import Recipe
 
@@ -394,21 +394,20 @@ def imported_pose(
     if mode not in modes:
         of = recipe.model.name + (" of images" if geometry.dims == 2 else "")
         raise InputError(f"{of} does not take --pose {mode}; choose {' or '.join(modes)}.")
-    rotations, shifts = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
-    if mode in ("local", "fixed"):
-        if particles.pose is None:
-            raise InputError(f"{particles.path} has no poses, which --pose {mode} needs; choose --pose free.")
-        rotations, shifts = particles.pose.rotations, particles.pose.offsets / geometry.edge
-    elif mode == "prior":
-        from napari_disentangle.geometry import euler_to_matrix
+    known = known_pose(particles, mode)
+    if known is None:
+        if mode != "free":
+            lacks = "tilt and psi priors" if mode == "prior" else "poses"
+            raise InputError(f"{particles.path} has no {lacks}, which --pose {mode} needs; choose --pose free.")
+        return np.tile(np.eye(3, dtype=np.float32), (n, 1, 1)), np.zeros((n, 3), np.float32)
+    return known.rotations.astype(np.float32), (known.offsets / geometry.edge).astype(np.float32)
 
-        if particles.prior is None:
-            raise InputError(
-                f"{particles.path} has no tilt and psi priors, which --pose prior needs; choose --pose free."
-            )
-        rotations = euler_to_matrix(np.concatenate([np.zeros((n, 1)), particles.prior], 1))
-        shifts = shifts if particles.pose is None else particles.pose.offsets / geometry.edge
-    return rotations.astype(np.float32), shifts.astype(np.float32)
+
+def known_pose(particles: ParticleSet, mode: PoseMode) -> Pose | None:
+    """Return what a pose mode takes from the list: its poses, or its priors with rot 0; None where it has none."""
+    if mode == "prior":
+        return particles.prior_pose
+    return None if mode == "free" else particles.pose
 
 
 def _scales(background: Floats, tomogram: Ints | None) -> Floats:

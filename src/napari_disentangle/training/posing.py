@@ -17,6 +17,7 @@ from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.particles import Pose
+from napari_disentangle.training.inputs import known_pose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +65,7 @@ class FoundPoses:
 
 
 def find_poses(
-    particles: ParticleSet, content: NDArray[np.float32], given: Pose | None, geometry: Geometry, recipe: Recipe,
-    *, device: str, progress: Callable[[str, float], None],
+    particles: ParticleSet, content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str, progress: Callable[[str, float], None],
 ) -> FoundPoses:  # fmt: skip
     """Group particles by content and search the pose of each against its group's average.
 
@@ -73,10 +73,9 @@ def find_poses(
     ----------
     particles : ParticleSet
     content : (n, c)
-    given : Pose, optional
-        Imported poses, searched about when the recipe's mode is "local".
     geometry : Geometry
     recipe : Recipe
+        Poses are searched near those of the list in mode "local", and near its tilt and psi in mode "prior".
     device : str
     progress : callable
         Told (what is done, fraction).
@@ -87,6 +86,7 @@ def find_poses(
     """
     if not recipe.model.wedge:
         particles = particles.without_tilt_ranges()
+    known = known_pose(particles, recipe.pose.mode)
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
@@ -100,10 +100,11 @@ def find_poses(
         name = f"poses of group {done + 1} of {len(labels)} ({len(rows)} particles)"
         found = average(
             particles.subset(rows),
-            given.subset(rows) if given is not None and recipe.pose.mode == "local" else None,
+            None if known is None else known.subset(rows),
             diameter=recipe.pose.diameter,
             max_shift=geometry.max_shift * geometry.edge,
-            mode="local" if recipe.pose.mode == "local" else "free",
+            mode=recipe.pose.mode,
+            cone=recipe.pose.cone,
             rounds=1,
             starts=1,
             seed=recipe.training.seed,
@@ -116,7 +117,7 @@ def find_poses(
             volume, turn, move, like = _into_known_frame(volume, averages, geometry)
             averages.append(volume)
             families.append(done if like is None else families[like])
-        else:  # each group keeps the frame of its imported poses, and is a family of its own
+        else:  # each group keeps the frame of what was imported, and is a family of its own
             families.append(done)
         family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
@@ -147,6 +148,7 @@ def poses_like(
     """
     if not recipe.model.wedge:
         known, particles = known.without_tilt_ranges(), particles.without_tilt_ranges()
+    near = known_pose(particles, recipe.pose.mode)
     labels = np.unique(found.group)
     centres = np.stack([known_content[found.group == k].mean(0) for k in labels])
     nearest = np.linalg.norm(content[:, None] - centres, axis=2).argmin(1)
@@ -161,7 +163,8 @@ def poses_like(
             device=device,
         )
         pose = pose_to(
-            particles.subset(rows), reference.volume, diameter=recipe.pose.diameter,
+            particles.subset(rows), reference.volume, None if near is None else near.subset(rows),
+            mode=recipe.pose.mode, cone=recipe.pose.cone, diameter=recipe.pose.diameter,
             max_shift=geometry.max_shift * geometry.edge, seed=recipe.training.seed, device=device,
         )  # fmt: skip
         rotations[rows], offsets[rows] = pose.rotations, pose.offsets
