@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from molecules import molecule, place
+from scipy.spatial.transform import Rotation
 
 from napari_disentangle.averaging.match import match_volume, onto, shift_grid, sphere
 from napari_disentangle.geometry import geodesic_angle, random_rotations
@@ -29,6 +30,16 @@ def test_a_volume_matches_itself_where_it_is() -> None:
     match = match_volume(molecule(), molecule(), radius=8)
     assert match.correlation == pytest.approx(1, abs=1e-3)
     assert geodesic_angle(match.rotation, np.eye(3)) < 0.5
+
+
+def test_beside_given_rotations_no_other_is_looked_for() -> None:
+    turn = Rotation.from_euler("y", 100, degrees=True).as_matrix()
+    moved = place(molecule(), turn[None], np.zeros((1, 3)))[0]
+    assert match_volume(moved, molecule(), radius=8, near=np.eye(3)[None]).correlation < 0.9
+    starts = Rotation.from_euler("y", np.arange(0.0, 360.0, 30.0)[:, None], degrees=True).as_matrix()
+    match = match_volume(moved, molecule(), radius=8, near=starts)
+    assert geodesic_angle(match.rotation, turn) < 1.5
+    assert match.correlation > 0.99
 
 
 def test_blur_is_no_gain() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_disentangle.geometry import geodesic_angle, matrix_to_euler
+from napari_disentangle.geometry import euler_to_matrix, geodesic_angle, matrix_to_euler
 from napari_disentangle.io import read_particles
 from napari_disentangle.metrics import align_frame, read_truth
 from napari_disentangle.particles import ParticleSet, Pose
@@ -58,18 +58,30 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
     assert (errors < 20).mean() > 0.9
 
 
-def test_about_imported_poses_every_group_is_a_family(spikes):
-    """Nothing is joined there: groups keep the frames they were imported in."""
+def test_about_imported_poses_groups_that_superpose_as_they_lie_are_a_family(spikes):
     particles, truth, content = spikes
     first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local", "pose.cone=20"])
     given = Pose(truth[:KNOWN], np.zeros((KNOWN, 3)))
-    posed = find_poses(
-        replace(particles.subset(first), pose=given), content[:KNOWN], geometry_of(particles, recipe), recipe, device="cpu",
-        progress=lambda *_: None,
-    )  # fmt: skip
+
+    def found_near(given: Pose) -> FoundPoses:
+        return find_poses(
+            replace(particles.subset(first), pose=given), content[:KNOWN], geometry_of(particles, recipe), recipe,
+            device="cpu", progress=lambda *_: None,
+        )  # fmt: skip
+
+    posed = found_near(given)
     assert len(np.unique(posed.group)) == 2
-    np.testing.assert_array_equal(posed.family, posed.group)
+    assert len(np.unique(posed.family)) == 1
     assert geodesic_angle(posed.pose.rotations, truth[:KNOWN]).max() <= recipe.pose.cone + 1e-6
+    one, two = (
+        align_frame(posed.pose.rotations[rows], truth[:KNOWN][rows]).frame
+        for rows in (posed.group == 0, posed.group == 1)
+    )
+    assert geodesic_angle(one, two) < 6, "in one frame"
+    apart = given.rotations.copy()
+    apart[content[:KNOWN, 0] > 2] = apart[content[:KNOWN, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
+    posed = found_near(replace(given, rotations=apart))
+    assert len(np.unique(posed.family)) == 2, "no search turns what the list knows"
 
 
 def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
@@ -79,9 +91,8 @@ def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
     particles = replace(particles, pose=None, prior=angles[:, 1:])
     first, geometry = particles.subset(np.arange(KNOWN)), geometry_of(particles, recipe)
     posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)
-    for k in np.unique(posed.group):
-        errors = align_frame(posed.pose.rotations[posed.group == k], truth[:KNOWN][posed.group == k], SYMMETRY).errors
-        assert np.median(errors) < 10
+    assert len(np.unique(posed.family)) == 1, "in one frame"
+    assert np.median(align_frame(posed.pose.rotations, truth[:KNOWN], SYMMETRY).errors) < 10
     leans = np.degrees(np.arccos((posed.pose.rotations[..., 2] * truth[:KNOWN, :, 2]).sum(1).clip(-1, 1)))
     assert leans.max() <= 20 + 1e-6
     rest = np.arange(KNOWN, 150)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_disentangle.averaging.anchor import Anchor
 from napari_disentangle.averaging.boxes import load_boxes, read_chunks
 from napari_disentangle.averaging.fsc import fsc, resolution
 from napari_disentangle.averaging.halves import split_halves
 from napari_disentangle.averaging.match import sphere
 from napari_disentangle.averaging.pose_search import COARSE, FINER, PoseSearch
-from napari_disentangle.averaging.refine import Anchor, Poses, half_averages, references, refine_round, rejoined
+from napari_disentangle.averaging.refine import Poses, half_averages, references, refine_round, rejoined
 from napari_disentangle.averaging.wedges import wedges_of
 from napari_disentangle.errors import InputError
 from napari_disentangle.particles import ParticleSet, Pose
@@ -143,7 +144,7 @@ def average(
         poses = given
     else:
         search = PoseSearch(particles, half, wedges, radius, reach, device, tell, history)
-        anchor = _anchor(given, mode, cone)
+        anchor = anchor_of(given, mode, cone)
         given = None if mode == "prior" else given
         poses = search.run(given, anchor, starts=starts if given is not None else max(1, starts), seed=seed)
         poses = _refined(search, poses, anchor, rounds)
@@ -212,7 +213,7 @@ def pose_to(
     )
     sample = next(read_chunks(particles, np.arange(min(len(particles), 100))))[1]
     scaled = torch.as_tensor(reference * sphere(n, search.radius, soft=2.0) / sample.std((1, 2, 3)).mean()).to(device)
-    anchor = _anchor(None if pose is None else Poses(pose.rotations, pose.offsets / voxel), mode, cone)
+    anchor = anchor_of(None if pose is None else Poses(pose.rotations, pose.offsets / voxel), mode, cone)
     found = anchor or Poses(np.tile(np.eye(3), (len(particles), 1, 1)), np.zeros((len(particles), 3)))
     for resolving, beside in ((COARSE, False), (FINER, True)):
         found = search.pose_each(scaled, found.shifts, resolving, anchor, np.random.default_rng(seed), beside=beside)
@@ -245,7 +246,8 @@ def _checked(particles: ParticleSet, pose: Pose | None, mode: str, fewest: int =
     return float(particles.voxel_size), int(particles.volumes.shape[-1])
 
 
-def _anchor(given: Poses | None, mode: Alignment, cone: float) -> Anchor | None:
+def anchor_of(given: Poses | None, mode: Alignment, cone: float) -> Anchor | None:
+    """Return what a search in `mode` stays near; None where nothing holds it."""
     if given is None or mode not in ("local", "prior"):
         return None
     return Anchor(given.rotations, given.shifts, cone, any_rot=mode == "prior")

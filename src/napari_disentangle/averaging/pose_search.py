@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_disentangle.averaging.boxes import Boxes, load_boxes
 from napari_disentangle.averaging.match import shift_grid
-from napari_disentangle.averaging.refine import Anchor, Poses
+from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.averaging.search import Grid, expect, first_reference, maximise
 from napari_disentangle.fourier import fourier_crop
-from napari_disentangle.geometry import euler_to_matrix, random_rotations, rotation_grid
+from napari_disentangle.geometry import random_rotations, rotation_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_disentangle.averaging.anchor import Anchor
     from napari_disentangle.averaging.wedges import Wedges
     from napari_disentangle.particles import ParticleSet
 
@@ -79,14 +80,14 @@ class PoseSearch:
         tried: list[tuple[str, Poses]] = []
         if given is not None:
             tried.append(("given poses", given.subset(rows)))
-        somewhere = anchor is None or anchor.any_rot
-        if somewhere:
-            random = [Poses(_at_random(anchor, rows, rng), around[rows]) for _ in range(starts)]
-            tried += [(f"random poses {k + 1}", start) for k, start in enumerate(random)]
+        anywhere = anchor is None or anchor.any_rot
+        for k in range(starts if anywhere else 0):
+            turned = random_rotations(len(rows), rng) if anchor is None else anchor.turned_about_z(rows, rng)
+            tried.append((f"random poses {k + 1}", Poses(turned, around[rows])))
         found: list[tuple[float, Poses]] = []
         for k, (name, start) in enumerate(tried):
             self.tell(f"searching from {name}", 0.45 * k / len(tried))
-            spreads = SPREADS if somewhere else SPREADS[2:]
+            spreads = SPREADS if anywhere else SPREADS[2:]
             _, poses = self._anneal(boxes, rows, start, around[rows], anchor, limit, spreads, rng)
             # The coarse scores are nearly alike: the two ends of a molecule, say, differ only a little further out
             found.append(self._finer(rows, poses, anchor, rng))
@@ -197,15 +198,6 @@ class PoseSearch:
         moved = poses.shifts - origin
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         return Poses(poses.rotations, origin + moved * np.minimum(1.0, self.reach / np.maximum(length, 1e-12)))
-
-
-def _at_random(anchor: Anchor | None, rows: Ints, rng: np.random.Generator) -> Floats:
-    """Return rotations (len(rows), 3, 3) at random, about their own z where an anchor says how that lies."""
-    if anchor is None:
-        return random_rotations(len(rows), rng)
-    rot = np.zeros((len(rows), 3))
-    rot[:, 0] = rng.uniform(-180, 180, len(rows))
-    return anchor.rotations[rows] @ euler_to_matrix(rot)
 
 
 def some_of(count: int, most: int, rng: np.random.Generator) -> Ints:

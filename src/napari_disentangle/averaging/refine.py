@@ -13,12 +13,13 @@ from napari_disentangle.averaging.match import ascend, rotation_from_vector, shi
 from napari_disentangle.averaging.points import Sphere
 from napari_disentangle.averaging.wedges import coverage
 from napari_disentangle.fourier import fourier_crop, shell_index
-from napari_disentangle.geometry import align_volumes, geodesic_angle
+from napari_disentangle.geometry import align_volumes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_disentangle.averaging.anchor import Anchor
     from napari_disentangle.averaging.wedges import Wedges
     from napari_disentangle.particles import ParticleSet
 
@@ -44,24 +45,6 @@ class Poses:
     def subset(self, rows: Ints) -> Poses:
         """Return those of some particles."""
         return Poses(self.rotations[rows], self.shifts[rows])
-
-
-@dataclass(frozen=True)
-class Anchor(Poses):
-    """Poses that others have to stay near."""
-
-    cone: float
-    """Degrees that a rotation may turn away."""
-    any_rot: bool = False
-    """Whether only tilt and psi count, as they are known of a molecule in a membrane: any turn about its own axis z."""
-
-    def beyond(self, rotations: Floats, rows: Ints | slice = slice(None)) -> Floats:
-        """Return how far (n, ...), in degrees, rotations (n, ..., 3, 3) have turned away from those of `rows`."""
-        own = self.rotations[rows]
-        own = own.reshape(len(own), *(1,) * (rotations.ndim - 3), 3, 3)
-        if not self.any_rot:
-            return geodesic_angle(rotations, own)
-        return np.degrees(np.arccos(np.clip((rotations[..., 2] * own[..., 2]).sum(-1), -1, 1)))
 
 
 def half_averages(

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.averaging import average, match_volume, pose_to
+from napari_disentangle.averaging.anchor import Anchor
 from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
+from napari_disentangle.geometry import euler_to_matrix
 from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.particles import Pose
 from napari_disentangle.training.inputs import known_pose
@@ -86,7 +88,8 @@ def find_poses(
     """
     if not recipe.model.wedge:
         particles = particles.without_tilt_ranges()
-    known = known_pose(particles, recipe.pose.mode)
+    known, any_rot = known_pose(particles, recipe.pose.mode), recipe.pose.mode == "prior"
+    beside = None if known is None else Anchor(np.eye(3)[None], np.zeros((1, 3)), recipe.pose.cone, any_rot)
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
@@ -112,17 +115,16 @@ def find_poses(
             progress=lambda _, part, done=done, name=name: progress(name, (done + part) / len(labels)),
         )
         volume = fourier_crop(found.volume, geometry.fine)
-        turn, move = np.eye(3), np.zeros(3)
-        if recipe.pose.mode == "free":
-            volume, turn, move, like = _into_known_frame(volume, averages, geometry)
-            averages.append(volume)
-            families.append(done if like is None else families[like])
-        else:  # each group keeps the frame of what was imported, and is a family of its own
-            families.append(done)
+        volume, turn, move, like = _into_known_frame(volume, averages, geometry, beside)
+        averages.append(volume)
+        families.append(done if like is None else families[like])
         family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
+    if known is not None:
+        # A frame that is shared may not be quite that of the list
+        rotations = Anchor(known.rotations, known.offsets, recipe.pose.cone, any_rot).held(rotations)
     return FoundPoses(Pose(rotations, offsets), group, family)
 
 
@@ -173,9 +175,11 @@ def poses_like(
 
 
 def _into_known_frame(
-    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry
+    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry, beside: Anchor | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], int | None]:
     """Move an average into the frame of the earlier one most like it, if any is; volumes (n, n, n) at the fine size.
+
+    By any motion, or by one that stays within the cone of `beside`, where the list tells how groups lie to each other.
 
     Returns
     -------
@@ -183,12 +187,17 @@ def _into_known_frame(
         The moved volume is the volume sampled at ``rotation x + shift``.
     """
     n = geometry.fine
-    matches = [match_volume(volume, other, radius=geometry.sphere * n) for other in others]
-    best = max(range(len(matches)), key=lambda k: matches[k].correlation, default=None)
+    near = None
+    if beside is not None:
+        turns = np.arange(0.0, 360.0, 15.0 if beside.any_rot else 360.0)
+        near = euler_to_matrix(np.pad(turns[:, None], ((0, 0), (0, 2))))
+    matches = [match_volume(volume, other, radius=geometry.sphere * n, near=near) for other in others]
+    fit = [beside is None or beside.beyond(match.rotation[None])[0] <= beside.cone for match in matches]
+    best = max(np.flatnonzero(fit), key=lambda k: matches[k].correlation, default=None)
     if best is None or matches[best].correlation < ALIKE:
         return volume, np.eye(3), np.zeros(3), None
     match = matches[best]
-    return match.moved(volume), match.rotation, match.shift * geometry.edge / n, best
+    return match.moved(volume), match.rotation, match.shift * geometry.edge / n, int(best)
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:
