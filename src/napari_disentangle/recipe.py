@@ -121,7 +121,8 @@ class PoseSettings(_Settings):
         ),
     ] = None
     search: Annotated[
-        bool, Field(description="After the coarse stage, search each particle's pose against its group's own average.")
+        bool,
+        Field(description="After the coarse stage, search each particle's pose against its group's own average."),
     ] = True
     cone: Annotated[
         float,

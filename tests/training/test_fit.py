@@ -25,6 +25,7 @@ from napari_disentangle.run import Run
 from napari_disentangle.training import fit, prepare
 from napari_disentangle.training import fit as fit_function
 from napari_disentangle.training.device import choose_device
+from napari_disentangle.training.posing import FoundPoses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -497,8 +498,6 @@ class TestSearch:
     @pytest.fixture
     def searches(self, monkeypatch) -> list[int]:
         """A stand-in for the search, quick and as repeatable; counts how often it ran to its end."""
-        from napari_disentangle.training.posing import FoundPoses
-
         done: list[int] = []
 
         def found(particles: ParticleSet, content: np.ndarray, *_: object, progress, **__: object) -> FoundPoses:
@@ -564,7 +563,6 @@ class TestSearch:
     def test_conformations_are_read_in_the_poses_that_were_found(self, make, searches):
         from napari_disentangle.training.encoding import codes_of, load_model
         from napari_disentangle.training.inputs import read_inputs, with_poses
-        from napari_disentangle.training.posing import FoundPoses
 
         run = make("run", "pose.search=true", "model.name=dualcontrast", "training.posed_epochs=2")
         told = [p.message for p in drain(run) if p.message]
@@ -579,9 +577,15 @@ class TestSearch:
         again = codes_of(model, inputs, device="cpu", epoch=0, fingerprint="")
         np.testing.assert_allclose(again.transform, codes.transform, atol=1e-5)
 
-    def test_fixed_poses_are_not_searched(self, make, searches):
-        drain(make("run", "pose.search=true", "pose.mode=fixed"))
-        assert not searches
+    @pytest.mark.parametrize("model", ["harmony", "dualcontrast"])
+    def test_fixed_poses_are_kept_and_groups_averaged(self, make, tiny_stack, model):
+        run = make("run", f"model.name={model}", "pose.search=true", "pose.mode=fixed")
+        told = [p.message for p in drain(run) if p.message]
+        assert told.index("averaging groups") < told.index("poses kept in 1 groups")
+        assert (FoundPoses.load(run.poses_path).family == 0).all()
+        given, found = read_particles(tiny_stack).pose, run.codes().pose
+        np.testing.assert_allclose(found.rotations, given.rotations, atol=1e-6)
+        np.testing.assert_allclose(found.offsets, given.offsets, atol=1e-4)
 
     @pytest.mark.slow
     def test_the_real_one_is_repeatable_to_the_bit(self, make):

@@ -84,6 +84,23 @@ def test_about_imported_poses_groups_that_superpose_as_they_lie_are_a_family(spi
     assert len(np.unique(posed.family)) == 2, "no search turns what the list knows"
 
 
+def test_poses_that_are_fixed_stay_and_groups_that_superpose_are_a_family(spikes):
+    particles, truth, content = spikes
+    recipe = Recipe().with_settings(["pose.mode=fixed"])
+    posed_as = replace(particles, pose=Pose(truth, np.zeros((150, 3))))
+    apart = truth.copy()
+    apart[content[:, 0] > 2] = apart[content[:, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
+    for known, families in ((posed_as, 1), (replace(particles, pose=Pose(apart, np.zeros((150, 3)))), 2)):
+        first, rest = known.subset(np.arange(KNOWN)), known.subset(np.arange(KNOWN, 150))
+        geometry = geometry_of(known, recipe)
+        posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)
+        np.testing.assert_allclose(posed.pose.rotations, first.pose.rotations, atol=1e-12)
+        assert len(np.unique(posed.group)) == 2
+        assert len(np.unique(posed.family)) == families
+        new = poses_like(first, content[:KNOWN], posed, rest, content[KNOWN:], geometry, recipe, device="cpu")
+        np.testing.assert_array_equal(new.pose.rotations, rest.pose.rotations)
+
+
 def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
     particles, truth, content = spikes
     recipe = Recipe().with_settings(["pose.mode=prior", "pose.cone=20"])

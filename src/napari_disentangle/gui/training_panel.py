@@ -300,7 +300,7 @@ class TrainingPanel(QWidget):
 
     def _show_progress(self, event: dict[str, Any]) -> None:
         if event["event"] == "posing":
-            fill(self.bar, 100 * event["done"], text="searching poses: %p%")
+            fill(self.bar, 100 * event["done"], text="groups and poses: %p%")
             self.rates.setText(event["message"])
         elif event["event"] == "notice":
             self.rates.setText(event["message"])

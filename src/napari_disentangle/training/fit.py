@@ -178,9 +178,9 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
 
 
 def searches_poses(recipe: Recipe, geometry: Geometry) -> bool:
-    """Return whether training pauses between its stages to search each particle's pose."""
+    """Return whether training pauses between its stages to group particles and to search their poses."""
     posed = bool(model_info(recipe.model.name).pose_modes) and geometry.dims == 3
-    return posed and recipe.pose.search and recipe.pose.mode != "fixed"
+    return posed and recipe.pose.search
 
 
 def _solve(
@@ -267,7 +267,8 @@ class _Loop:
         if not path.is_file():
             self._save()
             size = self.inputs.geometry.coarse
-            yield self._progress({}, size, "searching poses")
+            kept = self.run.recipe.pose.mode == "fixed"
+            yield self._progress({}, size, "averaging groups" if kept else "searching poses")
             told: set[str] = set()
 
             def tell(what: str, done: float) -> None:
@@ -276,17 +277,17 @@ class _Loop:
                     told.add(what)
                     self.run.say("posing", message=what, done=round(done, 3))
 
-            particles = self.inputs.particles
             try:
                 found = find_poses(
-                    particles, self.run.codes().content, self.inputs.geometry, self.run.recipe, device=self.device,
-                    progress=tell,
+                    self.inputs.particles, self.run.codes().content, self.inputs.geometry, self.run.recipe,
+                    device=self.device, progress=tell,
                 )  # fmt: skip
             except _StopAskedError:
                 yield self._stop(size)
                 return
             found.save(path)
-            yield self._progress({}, size, f"poses searched in {len(np.unique(found.group))} groups")
+            groups = len(np.unique(found.group))
+            yield self._progress({}, size, f"poses {'kept' if kept else 'searched'} in {groups} groups")
         found = FoundPoses.load(path)
         self.inputs = with_poses(self.inputs, found.pose, found.family)
         self.model.keep_poses()

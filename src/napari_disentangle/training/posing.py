@@ -1,4 +1,4 @@
-"""Poses by search: each group of like particles is aligned to its own average, over all rotations.
+"""Poses by search: each group of like particles is aligned to its own average, over all rotations that it may have.
 
 A network that regresses poses needs far more particles than a tomogram holds; a search against the emerging average
 does not. The groups come from the content code, their averages are registered to one another where they are alike, so
@@ -7,7 +7,7 @@ that neighbouring groups share a canonical frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,8 @@ FEWEST = 20
 """Particles of a group below which it is not worth its own reference."""
 ALIKE = 0.8
 """Correlation of two averages from which they are taken for the same molecule in another frame."""
+SUPERPOSED = 10.0
+"""Degrees that averages whose frames are not to be changed may lie apart, and still be taken for the same molecule."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def find_poses(
     content : (n, c)
     geometry : Geometry
     recipe : Recipe
-        Poses are searched near those of the list in mode "local", and near its tilt and psi in mode "prior".
+        Poses are searched near those of the list in mode "local", near its tilt and psi in mode "prior", and are those
+        of the list in mode "fixed", where only groups and families are found.
     device : str
     progress : callable
         Told (what is done, fraction).
@@ -88,8 +91,7 @@ def find_poses(
     """
     if not recipe.model.wedge:
         particles = particles.without_tilt_ranges()
-    known, any_rot = known_pose(particles, recipe.pose.mode), recipe.pose.mode == "prior"
-    beside = None if known is None else Anchor(np.eye(3)[None], np.zeros((1, 3)), recipe.pose.cone, any_rot)
+    known, beside, fixed = known_pose(particles, recipe.pose.mode), _beside(recipe), recipe.pose.mode == "fixed"
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
@@ -100,7 +102,7 @@ def find_poses(
     labels = np.unique(group)
     for done, label in enumerate(labels):
         rows = np.flatnonzero(group == label)
-        name = f"poses of group {done + 1} of {len(labels)} ({len(rows)} particles)"
+        name = f"{'average' if fixed else 'poses'} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
         found = average(
             particles.subset(rows),
             None if known is None else known.subset(rows),
@@ -115,16 +117,17 @@ def find_poses(
             progress=lambda _, part, done=done, name=name: progress(name, (done + part) / len(labels)),
         )
         volume = fourier_crop(found.volume, geometry.fine)
-        volume, turn, move, like = _into_known_frame(volume, averages, geometry, beside)
-        averages.append(volume)
+        moved, turn, move, like = _into_known_frame(volume, averages, geometry, beside)
+        if fixed:
+            moved, turn, move = volume, np.eye(3), np.zeros(3)
+        averages.append(moved)
         families.append(done if like is None else families[like])
         family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
-    if known is not None:
-        # A frame that is shared may not be quite that of the list
-        rotations = Anchor(known.rotations, known.offsets, recipe.pose.cone, any_rot).held(rotations)
+    if known is not None and beside is not None and not fixed:  # a frame that is shared may not be quite the list's
+        rotations = replace(beside, rotations=known.rotations).held(rotations)
     return FoundPoses(Pose(rotations, offsets), group, family)
 
 
@@ -157,6 +160,9 @@ def poses_like(
     rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
     for k in np.unique(nearest):
         members, rows = np.flatnonzero(found.group == labels[k]), np.flatnonzero(nearest == k)
+        if near is not None and recipe.pose.mode == "fixed":
+            rotations[rows], offsets[rows] = near.rotations[rows], near.offsets[rows]
+            continue
         reference = average(
             known.subset(members),
             found.pose.subset(members),
@@ -172,6 +178,15 @@ def poses_like(
         rotations[rows], offsets[rows] = pose.rotations, pose.offsets
     family = np.array([found.family[found.group == k][0] for k in labels])
     return FoundPoses(Pose(rotations, offsets), labels[nearest], family[nearest])
+
+
+def _beside(recipe: Recipe) -> Anchor | None:
+    """Return how the frame of one group lies to that of another, and how far from there; None for anyhow."""
+    mode = recipe.pose.mode
+    if mode == "free":
+        return None
+    cone = SUPERPOSED if mode == "fixed" else recipe.pose.cone
+    return Anchor(np.eye(3)[None], np.zeros((1, 3)), cone, any_rot=mode == "prior")
 
 
 def _into_known_frame(
