@@ -122,7 +122,9 @@ class PoseSettings(_Settings):
     ] = None
     search: Annotated[
         bool,
-        Field(description="After the coarse stage, search each particle's pose against its group's own average."),
+        Field(
+            description="After the coarse stage, group particles, and search each pose against its group's own average."
+        ),
     ] = True
     cone: Annotated[
         float,

@@ -173,10 +173,10 @@ def average_selection(
     if len(at) < 2:
         raise InputError(f"{run.path}: {len(at)} particles of {selection.name} have codes, and an average needs 2.")
     trained: dict[str, Mode] = {"free": "free", "local": "local", "prior": "local", "fixed": "fixed"}
-    chosen = mode or trained[run.recipe.pose.mode]
+    chosen = mode or ("free" if codes.pose is None else trained[run.recipe.pose.mode])
     found = average(
         particles.subset(particles.rows_of(codes.ids[at])), None if codes.pose is None else codes.pose.subset(at),
-        diameter=run.recipe.pose.diameter, mode=chosen, rounds=rounds, starts=starts,
+        diameter=run.recipe.pose.diameter, mode=chosen, cone=run.recipe.pose.cone, rounds=rounds, starts=starts,
         seed=seed, device=device, progress=progress,
     )  # fmt: skip
     beside, size = None, None

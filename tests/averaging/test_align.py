@@ -96,8 +96,10 @@ def test_local_poses_improve_within_their_cone_and_reach(clear: Sample) -> None:
     wrong = Pose(random_rotations(40, rng), clear.truth.offsets)
     kept = average(clear.particles, wrong, mode="local", rounds=1)
     assert geodesic_angle(kept.pose.rotations, wrong.rotations).max() <= CONE + 1e-6
-    narrow = average(clear.particles, start, mode="local", cone=10, rounds=3)
-    assert geodesic_angle(narrow.pose.rotations, start.rotations).max() < 15, "the nearest of a grid is always tried"
+    narrow = average(clear.particles, start, mode="local", cone=5)
+    assert geodesic_angle(narrow.pose.rotations, start.rotations).max() <= 5 + 1e-6, "narrower than the grid"
+    exact = average(clear.particles, clear.truth, mode="local", cone=5)
+    assert residual(exact.pose, clear.truth)[0] < 4
 
 
 def known_but_for_rot(pose: Pose, rng: np.random.Generator, lean: float) -> Pose:
@@ -118,6 +120,10 @@ def lean_of(one: Pose, other: Pose) -> np.ndarray:
 def test_of_a_prior_the_rot_is_searched_and_the_axis_kept(clear: Sample) -> None:
     prior = known_but_for_rot(clear.truth, np.random.default_rng(4), lean=10)
     assert geodesic_angle(prior.rotations, clear.truth.rotations).max() > 150
+    narrow = known_but_for_rot(clear.truth, np.random.default_rng(4), lean=0)
+    sharp = average(clear.particles, narrow, mode="prior", starts=1, cone=3, seed=0)
+    assert residual(sharp.pose, clear.truth)[0] < 5, "all rots are tried however narrow the cone"
+    assert lean_of(sharp.pose, narrow).max() <= 3 + 1e-6
     got = average(clear.particles, prior, mode="prior", starts=1, cone=25, seed=0)
     assert residual(got.pose, clear.truth)[0] < 5
     assert lean_of(got.pose, prior).max() <= 25 + 1e-6
@@ -167,8 +173,8 @@ def test_poses_to_a_reference_stay_near_those_they_have_to(clear: Sample) -> Non
     assert np.median(geodesic_angle(near.rotations, clear.truth.rotations)) < 12
     wrong = Pose(random_rotations(40, np.random.default_rng(5)), clear.truth.offsets)
     assert lean_of(pose_to(clear.particles, clear.molecule, wrong, mode="prior"), wrong).max() <= CONE + 1e-6
-    held = pose_to(clear.particles, clear.molecule, wrong, mode="local", max_shift=5.0)
-    assert geodesic_angle(held.rotations, wrong.rotations).max() <= CONE + 1e-6
+    held = pose_to(clear.particles, clear.molecule, wrong, mode="local", max_shift=5.0, cone=5)
+    assert geodesic_angle(held.rotations, wrong.rotations).max() <= 5 + 1e-6
     assert np.linalg.norm(held.offsets - wrong.offsets, axis=1).max() <= 5 + 1e-6
 
 

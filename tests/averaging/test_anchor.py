@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_disentangle.averaging.anchor import Anchor
+from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.geometry import geodesic_angle, random_rotations
 
 
@@ -38,7 +39,12 @@ def test_of_some_rows_and_of_many_rotations_each() -> None:
 def test_those_outside_are_turned_back_to_the_edge_the_shortest_way(any_rot: bool) -> None:
     near, rng = anchor(200, any_rot=any_rot), np.random.default_rng(2)
     rotations = np.concatenate([random_rotations(100, rng), near.rotations[100:] @ about("y", 12)])
-    held, before = near.held(rotations), near.beyond(rotations)
+    shifts = rng.normal(size=(200, 3)) * 4
+    poses, before = near.held(Poses(rotations, shifts), 5.0), near.beyond(rotations)
+    held, far = poses.rotations, np.linalg.norm(shifts, axis=1) > 5
+    assert 20 < far.sum() < 180
+    np.testing.assert_allclose(poses.shifts[~far], shifts[~far], atol=1e-12)
+    np.testing.assert_allclose(poses.shifts[far], 5 * shifts[far] / np.linalg.norm(shifts[far], axis=1, keepdims=True))
     assert near.beyond(held).max() <= 20 + 1e-6
     outside = before > 20
     assert outside[:100].sum() > 80

@@ -35,9 +35,9 @@ def test_a_volume_matches_itself_where_it_is() -> None:
 def test_beside_given_rotations_no_other_is_looked_for() -> None:
     turn = Rotation.from_euler("y", 100, degrees=True).as_matrix()
     moved = place(molecule(), turn[None], np.zeros((1, 3)))[0]
-    assert match_volume(moved, molecule(), radius=8, near=np.eye(3)[None]).correlation < 0.9
+    assert match_volume(moved, molecule(), radius=8, starts=np.eye(3)[None]).correlation < 0.9
     starts = Rotation.from_euler("y", np.arange(0.0, 360.0, 30.0)[:, None], degrees=True).as_matrix()
-    match = match_volume(moved, molecule(), radius=8, near=starts)
+    match = match_volume(moved, molecule(), radius=8, starts=starts)
     assert geodesic_angle(match.rotation, turn) < 1.5
     assert match.correlation > 0.99
 

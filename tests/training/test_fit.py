@@ -514,7 +514,7 @@ class TestSearch:
     def test_their_result_is_the_pose_from_there_on(self, make, searches):
         run = make("run", "pose.search=true")
         messages = [p.message for p in drain(run) if p.message]
-        assert [m for m in messages if "pose" in m] == ["searching poses", "poses searched in 1 groups"]
+        assert [m for m in messages if "pose" in m] == ["searching poses", "poses searched; groups: 1"]
         assert np.abs(np.abs(run.codes().pose.offsets) - 5).max() < 1e-3
         drain(run)
         assert searches == [30]
@@ -566,7 +566,7 @@ class TestSearch:
 
         run = make("run", "pose.search=true", "model.name=dualcontrast", "training.posed_epochs=2")
         told = [p.message for p in drain(run) if p.message]
-        assert [m for m in told if "pose" in m] == ["searching poses", "poses searched in 1 groups"]
+        assert [m for m in told if "pose" in m] == ["searching poses", "poses searched; groups: 1"]
         assert searches == [30]
         codes, found = run.codes(), FoundPoses.load(run.poses_path)
         assert codes.transform.shape == (30, 8)
@@ -581,11 +581,20 @@ class TestSearch:
     def test_fixed_poses_are_kept_and_groups_averaged(self, make, tiny_stack, model):
         run = make("run", f"model.name={model}", "pose.search=true", "pose.mode=fixed")
         told = [p.message for p in drain(run) if p.message]
-        assert told.index("averaging groups") < told.index("poses kept in 1 groups")
+        assert told.index("averaging groups") < told.index("poses kept; groups: 1")
         assert (FoundPoses.load(run.poses_path).family == 0).all()
         given, found = read_particles(tiny_stack).pose, run.codes().pose
         np.testing.assert_allclose(found.rotations, given.rotations, atol=1e-6)
         np.testing.assert_allclose(found.offsets, given.offsets, atol=1e-4)
+
+    def test_a_run_that_an_earlier_version_trained_on_without_it_is_left_as_it_is(self, make):
+        run = make("run", "pose.search=true", "pose.mode=fixed")
+        drain(run)
+        before = run.codes()
+        run.poses_path.unlink()
+        drain(run)
+        assert not run.poses_path.exists()
+        assert same(run.codes(), before)
 
     @pytest.mark.slow
     def test_the_real_one_is_repeatable_to_the_bit(self, make):

@@ -58,7 +58,7 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
     assert (errors < 20).mean() > 0.9
 
 
-def test_about_imported_poses_groups_that_superpose_as_they_lie_are_a_family(spikes):
+def test_about_imported_poses_groups_that_superpose_are_a_family(spikes):
     particles, truth, content = spikes
     first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local", "pose.cone=20"])
     given = Pose(truth[:KNOWN], np.zeros((KNOWN, 3)))
@@ -82,6 +82,12 @@ def test_about_imported_poses_groups_that_superpose_as_they_lie_are_a_family(spi
     apart[content[:KNOWN, 0] > 2] = apart[content[:KNOWN, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
     posed = found_near(replace(given, rotations=apart))
     assert len(np.unique(posed.family)) == 2, "no search turns what the list knows"
+    moved = np.zeros((KNOWN, 3))
+    moved[content[:KNOWN, 0] > 2] = truth[:KNOWN][content[:KNOWN, 0] > 2] @ [0.0, 0.0, 60.0]
+    posed = found_near(replace(given, offsets=moved))
+    assert len(np.unique(posed.family)) == 2, "nor moves it further than particles may be"
+    reach = geometry_of(particles, recipe).max_shift * geometry_of(particles, recipe).edge
+    assert np.linalg.norm(posed.pose.offsets - moved, axis=1).max() <= reach + 1e-6
 
 
 def test_poses_that_are_fixed_stay_and_groups_that_superpose_are_a_family(spikes):
@@ -90,7 +96,10 @@ def test_poses_that_are_fixed_stay_and_groups_that_superpose_are_a_family(spikes
     posed_as = replace(particles, pose=Pose(truth, np.zeros((150, 3))))
     apart = truth.copy()
     apart[content[:, 0] > 2] = apart[content[:, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
-    for known, families in ((posed_as, 1), (replace(particles, pose=Pose(apart, np.zeros((150, 3)))), 2)):
+    moved = np.zeros((150, 3))
+    moved[content[:, 0] > 2] = truth[content[:, 0] > 2] @ [0.0, 0.0, 60.0]  # the same molecule, about another centre
+    turned, shifted = Pose(apart, np.zeros((150, 3))), Pose(truth, moved)
+    for known, families in ((posed_as, 1), (replace(particles, pose=turned), 2), (replace(particles, pose=shifted), 2)):
         first, rest = known.subset(np.arange(KNOWN)), known.subset(np.arange(KNOWN, 150))
         geometry = geometry_of(known, recipe)
         posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)

@@ -131,7 +131,7 @@ def average(
     """
     voxel, n = _checked(particles, pose, mode)
     diameter = n * voxel / 1.6 if diameter is None else min(diameter, n * voxel)
-    max_shift = diameter * (0.25 if mode == "free" else 0.1) if max_shift is None else max_shift
+    max_shift = _reach(diameter, mode) if max_shift is None else max_shift
     tell: Report = progress or (lambda _stage, _done: None)
     halves = split_halves(particles, distance=diameter / 2, seed=seed)
     half = halves == 2
@@ -174,7 +174,7 @@ def pose_to(
     reference: Map,
     pose: Pose | None = None,
     *,
-    mode: Alignment = "free",
+    mode: Literal["free", "local", "prior"] = "free",
     cone: float = CONE,
     diameter: float | None = None,
     max_shift: float | None = None,
@@ -197,13 +197,13 @@ def pose_to(
     Returns
     -------
     Pose
-        (len(particles),); to about the 15 degrees of the grid.
+        (len(particles),); to about the 15 degrees of the grid, within the cone.
     """
     import torch
 
     voxel, n = _checked(particles, pose, mode, fewest=1)
     diameter = n * voxel / 1.6 if diameter is None else min(diameter, n * voxel)
-    max_shift = 0.25 * diameter if max_shift is None else max_shift
+    max_shift = _reach(diameter, mode) if max_shift is None else max_shift
     half = np.zeros(len(particles), np.bool_)
 
     def silent(stage: str, done: float) -> None: ...
@@ -251,6 +251,10 @@ def anchor_of(given: Poses | None, mode: Alignment, cone: float) -> Anchor | Non
     if given is None or mode not in ("local", "prior"):
         return None
     return Anchor(given.rotations, given.shifts, cone, any_rot=mode == "prior")
+
+
+def _reach(diameter: float, mode: Alignment) -> float:
+    return diameter * (0.25 if mode == "free" else 0.1)
 
 
 def _refined(search: PoseSearch, poses: Poses, anchor: Anchor | None, rounds: int) -> Poses:

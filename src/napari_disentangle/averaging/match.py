@@ -53,7 +53,7 @@ def sphere(n: int, radius: float, soft: float = 0.0) -> Map:
 
 def match_volume(
     volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius: float, max_shift: float | None = None,
-    near: Floats | None = None,
+    starts: Floats | None = None,
 ) -> Match:  # fmt: skip
     """Move `volume` onto `reference` and correlate them in a sphere.
 
@@ -67,8 +67,8 @@ def match_volume(
         Of the sphere, in voxels, about the centre of `reference`.
     max_shift : float, optional
         Largest shift of the search, in voxels; default n / 8.
-    near : (k, 3, 3), optional
-        Rotations that the ascent starts from, instead of the search; it may climb far from them.
+    starts : (k, 3, 3), optional
+        Rotations that the ascent starts from, instead of the search; it may climb far from them, at any shift.
 
     Returns
     -------
@@ -83,10 +83,10 @@ def match_volume(
     coarse = min(n, COARSE)
     scale = n / coarse
     small, target = (torch.as_tensor(fourier_crop(v, coarse)) for v in (volume, reference))
-    if near is None:
+    if starts is None:
         rotations, shifts = _global_search(small, target, radius / scale, max_shift / scale)
     else:
-        rotations, shifts = torch.as_tensor(near, dtype=torch.float32), torch.zeros(len(near), 3)
+        rotations, shifts = torch.as_tensor(starts, dtype=torch.float32), torch.zeros(len(starts), 3)
     rotations, shifts, score = ascend(small, target, radius / scale, rotations, shifts, steps=30)
     best = torch.argsort(score, descending=True, stable=True)[:3]
     # From here on the reference is what moves: sampling blurs, and blur would make a noisy volume look better

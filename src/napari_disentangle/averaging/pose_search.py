@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_disentangle.averaging.anchor import shortened
 from napari_disentangle.averaging.boxes import Boxes, load_boxes
 from napari_disentangle.averaging.match import shift_grid
 from napari_disentangle.averaging.refine import Poses
@@ -34,6 +35,8 @@ MOST = 1000
 """Particles that the finer search, and one pass over all, hold at once."""
 COARSE, FINER = 2.5, 3.75
 """The searches are low-passed to diameter / these."""
+COVER = 11.0
+"""Degrees from any rotation to the nearest of a grid of 15: so far is tried for a narrower cone, and pulled back."""
 SPREADS = (128.0, 48.0, 16.0, 6.0, 2.0, 1.0)
 """How many poses a particle is spread over, round after round of the search."""
 
@@ -155,7 +158,7 @@ class PoseSearch:
         allowed = None
         if anchor is not None:
             angle = anchor.beyond(np.broadcast_to(rotations, (len(rows), *rotations.shape)), rows)
-            allowed = angle <= anchor.cone
+            allowed = angle <= max(anchor.cone, COVER)
             allowed[np.arange(len(rows)), angle.argmin(1)] = True
         return Grid(self.tensor(rotations), shifts), rotations, None if allowed is None else self.tensor(allowed)
 
@@ -193,11 +196,10 @@ class PoseSearch:
         return Poses(rotations, shifts)
 
     def within(self, poses: Poses, anchor: Anchor | None) -> Poses:
-        """Pull shifts back to at most `reach` from the anchor's (from 0 without one)."""
-        origin = 0.0 if anchor is None else anchor.shifts
-        moved = poses.shifts - origin
-        length = np.linalg.norm(moved, axis=1, keepdims=True)
-        return Poses(poses.rotations, origin + moved * np.minimum(1.0, self.reach / np.maximum(length, 1e-12)))
+        """Pull poses back into the cone, and to at most `reach` from the anchor's shifts (from 0 without one)."""
+        if anchor is None:
+            return Poses(poses.rotations, shortened(poses.shifts, self.reach))
+        return anchor.held(poses, self.reach)
 
 
 def some_of(count: int, most: int, rng: np.random.Generator) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +44,7 @@ class Poses:
 
     def subset(self, rows: Ints) -> Poses:
         """Return those of some particles."""
-        return Poses(self.rotations[rows], self.shifts[rows])
+        return replace(self, rotations=self.rotations[rows], shifts=self.shifts[rows])
 
 
 def half_averages(

@@ -298,14 +298,14 @@ def _angles(particles: ParticleSet) -> tuple[Floats | None, Floats | None]:
     Those of a list with boxes are in the frame of its boxes, which may lie askew and are not used here. A prior leaves
     rot free, so that ``A_sub A(0, tilt, psi)`` holds the turned tilt and psi.
     """
-    from napari_disentangle.geometry import euler_to_matrix, matrix_to_euler
+    from napari_disentangle.geometry import matrix_to_euler
 
     rotations = None if particles.pose is None else particles.pose.rotations
-    prior = particles.prior
+    prior, poses = particles.prior, particles.prior_pose
     if particles.volumes is not None and particles.frames is not None:
         rotations = None if rotations is None else particles.frames @ rotations
-        if prior is not None:
-            prior = matrix_to_euler(particles.frames @ euler_to_matrix(np.pad(prior, ((0, 0), (1, 0)))))[:, 1:]
+        if poses is not None:
+            prior = matrix_to_euler(particles.frames @ poses.rotations)[:, 1:]
     return None if rotations is None else matrix_to_euler(rotations), prior
 
 

@@ -315,7 +315,7 @@ class Run:
 
     @property
     def poses_path(self) -> Path:
-        """Where poses that were searched are kept; there once they have been."""
+        """Where the poses and groups found after the coarse stage are kept; there once they have been."""
         return self.path / "poses.npz"
 
     def average_folder(self, name: str) -> Path:

@@ -139,7 +139,8 @@ def encode_particles(
 ) -> Codes:
     """Return the codes that a trained run gives to other particles.
 
-    Where the run's poses were searched, those of the new particles are searched against the averages of its groups.
+    Where the run's poses were searched, those of the new particles are searched against the averages of its groups, in
+    its pose mode.
 
     Raises
     ------

@@ -64,7 +64,7 @@ class Progress:
 _POSES = {
     "local": "poses: within {cone} degrees of the imported ones (--pose free tries all)",
     "fixed": "poses: the imported ones, unchanged",
-    "prior": "poses: any rot, within {cone} degrees of the imported tilt and psi",
+    "prior": "poses: any rot, near the imported tilt and psi",
 }
 
 
@@ -220,12 +220,10 @@ class _Loop:
         self.epochs = self.settings.all_epochs
         self.batch = min(self.settings.batch_size, len(inputs))
         self.steps_per_epoch = -(-len(inputs) // self.batch)
-        self.epoch, self.step = counters.epoch, counters.step
-        self.epoch_random = counters.epoch_random
+        self.epoch, self.step, self.epoch_random = counters.epoch, counters.step, counters.epoch_random
         self.before, self.began = counters.seconds, time.monotonic()
-        self.told = 0.0
+        self.told, self.stopped = 0.0, False
         self.rates: dict[int, float] = {}
-        self.stopped = False
 
     def run_epochs(self, until: int, size: int) -> Iterator[Progress]:
         """Train at `size` voxels per edge until so many epochs are done."""
@@ -263,11 +261,13 @@ class _Loop:
 
     def search_poses(self) -> Iterator[Progress]:
         """Search poses, or take those that an earlier search has left, and keep them from here on."""
-        path = self.run.poses_path
+        path, kept = self.run.poses_path, self.run.recipe.pose.mode == "fixed"
+        at_once = self.step == self.settings.epochs * self.steps_per_epoch
+        if not (path.is_file() or at_once):  # trained on by a version that did not search poses of this mode
+            return
         if not path.is_file():
             self._save()
             size = self.inputs.geometry.coarse
-            kept = self.run.recipe.pose.mode == "fixed"
             yield self._progress({}, size, "averaging groups" if kept else "searching poses")
             told: set[str] = set()
 
@@ -287,11 +287,11 @@ class _Loop:
                 return
             found.save(path)
             groups = len(np.unique(found.group))
-            yield self._progress({}, size, f"poses {'kept' if kept else 'searched'} in {groups} groups")
+            yield self._progress({}, size, f"poses {'kept' if kept else 'searched'}; groups: {groups}")
         found = FoundPoses.load(path)
         self.inputs = with_poses(self.inputs, found.pose, found.family)
         self.model.keep_poses()
-        if self.model.takes_eigenvolumes and self.step == self.settings.epochs * self.steps_per_epoch:
+        if self.model.takes_eigenvolumes and at_once:
             yield from self._take_eigenvolumes(self.model.takes_eigenvolumes)
 
     def _take_eigenvolumes(self, of: Differences) -> Iterator[Progress]:

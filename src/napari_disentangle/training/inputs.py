@@ -175,7 +175,7 @@ class Inputs:
     frames: NDArray[np.float32] | None
     """(n, 3, 3) box to tomogram."""
     families: Ints | None = None
-    """(n,) number of the canonical frame that a search of poses has put each particle in; None before one."""
+    """(n,) number of the canonical frame that each particle was put in after the coarse stage; None before."""
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -385,7 +385,7 @@ def imported_pose(
     Raises
     ------
     InputError
-        The pose mode is not one of the model's, or needs poses or priors that the list does not have.
+        The pose mode is not one of the model's, or needs poses, priors or a search that there are not.
     """
     n, mode = len(particles), recipe.pose.mode
     modes = model_info(recipe.model.name).pose_modes
@@ -394,6 +394,10 @@ def imported_pose(
     if mode not in modes:
         of = recipe.model.name + (" of images" if geometry.dims == 2 else "")
         raise InputError(f"{of} does not take --pose {mode}; choose {' or '.join(modes)}.")
+    if recipe.model.name == "dualcontrast" and mode == "prior" and not recipe.pose.search:
+        raise InputError(
+            "dualcontrast finds rot by the search of poses, which --pose prior needs; set pose.search=true."
+        )
     known = known_pose(particles, mode)
     if known is None:
         if mode != "free":

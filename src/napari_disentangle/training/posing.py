@@ -7,13 +7,16 @@ that neighbouring groups share a canonical frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_disentangle.averaging import average, match_volume, pose_to
+from napari_disentangle.averaging.align import anchor_of
 from napari_disentangle.averaging.anchor import Anchor
+from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.geometry import euler_to_matrix
@@ -27,16 +30,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_disentangle.averaging import Match
     from napari_disentangle.particles import ParticleSet
-    from napari_disentangle.recipe import Recipe
+    from napari_disentangle.recipe import PoseSettings, Recipe
     from napari_disentangle.training.inputs import Geometry
 
 FEWEST = 20
 """Particles of a group below which it is not worth its own reference."""
 ALIKE = 0.8
 """Correlation of two averages from which they are taken for the same molecule in another frame."""
-SUPERPOSED = 10.0
-"""Degrees that averages whose frames are not to be changed may lie apart, and still be taken for the same molecule."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def find_poses(
     """
     if not recipe.model.wedge:
         particles = particles.without_tilt_ranges()
-    known, beside, fixed = known_pose(particles, recipe.pose.mode), _beside(recipe), recipe.pose.mode == "fixed"
+    mode, reach = recipe.pose.mode, geometry.max_shift * geometry.edge
+    known = known_pose(particles, mode)
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
@@ -102,13 +105,15 @@ def find_poses(
     labels = np.unique(group)
     for done, label in enumerate(labels):
         rows = np.flatnonzero(group == label)
-        name = f"{'average' if fixed else 'poses'} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
+        name = (
+            f"{'average' if mode == 'fixed' else 'poses'} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
+        )
         found = average(
             particles.subset(rows),
             None if known is None else known.subset(rows),
             diameter=recipe.pose.diameter,
-            max_shift=geometry.max_shift * geometry.edge,
-            mode=recipe.pose.mode,
+            max_shift=reach,
+            mode=mode,
             cone=recipe.pose.cone,
             rounds=1,
             starts=1,
@@ -117,18 +122,21 @@ def find_poses(
             progress=lambda _, part, done=done, name=name: progress(name, (done + part) / len(labels)),
         )
         volume = fourier_crop(found.volume, geometry.fine)
-        moved, turn, move, like = _into_known_frame(volume, averages, geometry, beside)
-        if fixed:
-            moved, turn, move = volume, np.eye(3), np.zeros(3)
-        averages.append(moved)
+        if mode == "fixed":
+            turn, move, like = np.eye(3), np.zeros(3), _as_it_lies(volume, averages, geometry)
+        else:
+            volume, turn, move, like = _into_known_frame(volume, averages, geometry, recipe.pose)
+        averages.append(volume)
         families.append(done if like is None else families[like])
         family[rows] = families[-1]
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
-    if known is not None and beside is not None and not fixed:  # a frame that is shared may not be quite the list's
-        rotations = replace(beside, rotations=known.rotations).held(rotations)
-    return FoundPoses(Pose(rotations, offsets), group, family)
+    poses, anchor = Poses(rotations, offsets), None if known is None else Poses(known.rotations, known.offsets)
+    held = anchor_of(anchor, mode, recipe.pose.cone)
+    if held is not None:  # a frame that is shared may not be quite that of the list
+        poses = held.held(poses, reach)
+    return FoundPoses(Pose(poses.rotations, poses.shifts), group, family)
 
 
 def poses_like(
@@ -153,16 +161,18 @@ def poses_like(
     """
     if not recipe.model.wedge:
         known, particles = known.without_tilt_ranges(), particles.without_tilt_ranges()
-    near = known_pose(particles, recipe.pose.mode)
+    mode = recipe.pose.mode
+    given = known_pose(particles, mode)
     labels = np.unique(found.group)
     centres = np.stack([known_content[found.group == k].mean(0) for k in labels])
     nearest = np.linalg.norm(content[:, None] - centres, axis=2).argmin(1)
     rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
     for k in np.unique(nearest):
         members, rows = np.flatnonzero(found.group == labels[k]), np.flatnonzero(nearest == k)
-        if near is not None and recipe.pose.mode == "fixed":
-            rotations[rows], offsets[rows] = near.rotations[rows], near.offsets[rows]
+        if given is not None and mode == "fixed":
+            rotations[rows], offsets[rows] = given.rotations[rows], given.offsets[rows]
             continue
+        assert mode != "fixed"
         reference = average(
             known.subset(members),
             found.pose.subset(members),
@@ -171,8 +181,8 @@ def poses_like(
             device=device,
         )
         pose = pose_to(
-            particles.subset(rows), reference.volume, None if near is None else near.subset(rows),
-            mode=recipe.pose.mode, cone=recipe.pose.cone, diameter=recipe.pose.diameter,
+            particles.subset(rows), reference.volume, None if given is None else given.subset(rows), mode=mode,
+            cone=recipe.pose.cone, diameter=recipe.pose.diameter,
             max_shift=geometry.max_shift * geometry.edge, seed=recipe.training.seed, device=device,
         )  # fmt: skip
         rotations[rows], offsets[rows] = pose.rotations, pose.offsets
@@ -180,39 +190,46 @@ def poses_like(
     return FoundPoses(Pose(rotations, offsets), labels[nearest], family[nearest])
 
 
-def _beside(recipe: Recipe) -> Anchor | None:
-    """Return how the frame of one group lies to that of another, and how far from there; None for anyhow."""
-    mode = recipe.pose.mode
-    if mode == "free":
-        return None
-    cone = SUPERPOSED if mode == "fixed" else recipe.pose.cone
-    return Anchor(np.eye(3)[None], np.zeros((1, 3)), cone, any_rot=mode == "prior")
-
-
 def _into_known_frame(
-    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry, beside: Anchor | None
+    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry, pose: PoseSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], int | None]:
     """Move an average into the frame of the earlier one most like it, if any is; volumes (n, n, n) at the fine size.
 
-    By any motion, or by one that stays within the cone of `beside`, where the list tells how groups lie to each other.
+    By any motion; with imported poses, or tilt and psi, only by one within `pose.cone` and twice the largest shift, by
+    which either group may have drifted.
 
     Returns
     -------
     volume, rotation (3, 3), shift (3,) in A, number of the other or None
         The moved volume is the volume sampled at ``rotation x + shift``.
     """
-    n = geometry.fine
-    near = None
-    if beside is not None:
-        turns = np.arange(0.0, 360.0, 15.0 if beside.any_rot else 360.0)
-        near = euler_to_matrix(np.pad(turns[:, None], ((0, 0), (0, 2))))
-    matches = [match_volume(volume, other, radius=geometry.sphere * n, near=near) for other in others]
-    fit = [beside is None or beside.beyond(match.rotation[None])[0] <= beside.cone for match in matches]
-    best = max(np.flatnonzero(fit), key=lambda k: matches[k].correlation, default=None)
-    if best is None or matches[best].correlation < ALIKE:
+    n, starts = geometry.fine, None
+    frame = Anchor(np.eye(3)[None], np.zeros((1, 3)), pose.cone, any_rot=pose.mode == "prior")
+    if pose.mode != "free":
+        turns = np.arange(0.0, 360.0, 15.0 if frame.any_rot else 360.0)
+        starts = euler_to_matrix(np.pad(turns[:, None], ((0, 0), (0, 2))))
+    matches = [match_volume(volume, other, radius=geometry.sphere * n, starts=starts) for other in others]
+
+    def keeps(match: Match) -> bool:
+        leans = frame.beyond(match.rotation[None])[0] > frame.cone
+        return pose.mode == "free" or not (leans or np.linalg.norm(match.shift) > 2 * geometry.max_shift * n)
+
+    like = _most_alike([match.correlation if keeps(match) else -1.0 for match in matches])
+    if like is None:
         return volume, np.eye(3), np.zeros(3), None
-    match = matches[best]
-    return match.moved(volume), match.rotation, match.shift * geometry.edge / n, int(best)
+    match = matches[like]
+    return match.moved(volume), match.rotation, match.shift * geometry.edge / n, like
+
+
+def _as_it_lies(volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry) -> int | None:
+    """Return which of the earlier averages is most like one where both are, if any is."""
+    inside = sphere(geometry.fine, geometry.sphere * geometry.fine) > 0
+    return _most_alike([float(np.corrcoef(volume[inside], other[inside])[0, 1]) for other in others])
+
+
+def _most_alike(correlations: list[float]) -> int | None:
+    best = max(range(len(correlations)), key=correlations.__getitem__, default=None)
+    return best if best is not None and correlations[best] >= ALIKE else None
 
 
 def _without_small(group: NDArray[np.int64], content: NDArray[np.float32]) -> NDArray[np.int64]:
