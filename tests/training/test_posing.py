@@ -19,7 +19,7 @@ from napari_disentangle.training import prepare
 from napari_disentangle.training.inputs import geometry_of
 from napari_disentangle.training.posing import FoundPoses, find_poses, poses_like
 
-KNOWN = 120
+KNOWN, FEW = 120, 80
 SYMMETRY = "C3:z"
 """Of the spike at this resolution."""
 
@@ -60,30 +60,30 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
 
 def test_about_imported_poses_groups_that_superpose_are_a_family(spikes):
     particles, truth, content = spikes
-    first, recipe = np.arange(KNOWN), Recipe().with_settings(["pose.mode=local", "pose.cone=20"])
-    given = Pose(truth[:KNOWN], np.zeros((KNOWN, 3)))
+    first, recipe = np.arange(FEW), Recipe().with_settings(["pose.mode=local", "pose.cone=20"])
+    given = Pose(truth[:FEW], np.zeros((FEW, 3)))
 
     def found_near(given: Pose) -> FoundPoses:
         return find_poses(
-            replace(particles.subset(first), pose=given), content[:KNOWN], geometry_of(particles, recipe), recipe,
+            replace(particles.subset(first), pose=given), content[:FEW], geometry_of(particles, recipe), recipe,
             device="cpu", progress=lambda *_: None,
         )  # fmt: skip
 
     posed = found_near(given)
     assert len(np.unique(posed.group)) == 2
     assert len(np.unique(posed.family)) == 1
-    assert geodesic_angle(posed.pose.rotations, truth[:KNOWN]).max() <= recipe.pose.cone + 1e-6
+    assert geodesic_angle(posed.pose.rotations, truth[:FEW]).max() <= recipe.pose.cone + 1e-6
     one, two = (
-        align_frame(posed.pose.rotations[rows], truth[:KNOWN][rows]).frame
+        align_frame(posed.pose.rotations[rows], truth[:FEW][rows]).frame
         for rows in (posed.group == 0, posed.group == 1)
     )
     assert geodesic_angle(one, two) < 6, "in one frame"
     apart = given.rotations.copy()
-    apart[content[:KNOWN, 0] > 2] = apart[content[:KNOWN, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
+    apart[content[:FEW, 0] > 2] = apart[content[:FEW, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
     posed = found_near(replace(given, rotations=apart))
     assert len(np.unique(posed.family)) == 2, "no search turns what the list knows"
-    moved = np.zeros((KNOWN, 3))
-    moved[content[:KNOWN, 0] > 2] = truth[:KNOWN][content[:KNOWN, 0] > 2] @ [0.0, 0.0, 60.0]
+    moved = np.zeros((FEW, 3))
+    moved[content[:FEW, 0] > 2] = truth[:FEW][content[:FEW, 0] > 2] @ [0.0, 0.0, 60.0]
     posed = found_near(replace(given, offsets=moved))
     assert len(np.unique(posed.family)) == 2, "nor moves it further than particles may be"
     reach = geometry_of(particles, recipe).max_shift * geometry_of(particles, recipe).edge
@@ -93,20 +93,20 @@ def test_about_imported_poses_groups_that_superpose_are_a_family(spikes):
 def test_poses_that_are_fixed_stay_and_groups_that_superpose_are_a_family(spikes):
     particles, truth, content = spikes
     recipe = Recipe().with_settings(["pose.mode=fixed"])
-    posed_as = replace(particles, pose=Pose(truth, np.zeros((150, 3))))
+    posed_as = replace(particles, pose=Pose(truth, np.zeros((len(content), 3))))
     apart = truth.copy()
     apart[content[:, 0] > 2] = apart[content[:, 0] > 2] @ euler_to_matrix([0.0, 90.0, 0.0])
-    moved = np.zeros((150, 3))
+    moved = np.zeros((len(content), 3))
     moved[content[:, 0] > 2] = truth[content[:, 0] > 2] @ [0.0, 0.0, 60.0]  # the same molecule, about another centre
-    turned, shifted = Pose(apart, np.zeros((150, 3))), Pose(truth, moved)
+    turned, shifted = Pose(apart, np.zeros((len(content), 3))), Pose(truth, moved)
     for known, families in ((posed_as, 1), (replace(particles, pose=turned), 2), (replace(particles, pose=shifted), 2)):
-        first, rest = known.subset(np.arange(KNOWN)), known.subset(np.arange(KNOWN, 150))
+        first, rest = known.subset(np.arange(FEW)), known.subset(np.arange(FEW, FEW + 10))
         geometry = geometry_of(known, recipe)
-        posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)
+        posed = find_poses(first, content[:FEW], geometry, recipe, device="cpu", progress=lambda *_: None)
         np.testing.assert_allclose(posed.pose.rotations, first.pose.rotations, atol=1e-12)
         assert len(np.unique(posed.group)) == 2
         assert len(np.unique(posed.family)) == families
-        new = poses_like(first, content[:KNOWN], posed, rest, content[KNOWN:], geometry, recipe, device="cpu")
+        new = poses_like(first, content[:FEW], posed, rest, content[FEW : FEW + 10], geometry, recipe, device="cpu")
         np.testing.assert_array_equal(new.pose.rotations, rest.pose.rotations)
 
 
@@ -115,16 +115,14 @@ def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
     recipe = Recipe().with_settings(["pose.mode=prior", "pose.cone=20"])
     angles = matrix_to_euler(truth)
     particles = replace(particles, pose=None, prior=angles[:, 1:])
-    first, geometry = particles.subset(np.arange(KNOWN)), geometry_of(particles, recipe)
-    posed = find_poses(first, content[:KNOWN], geometry, recipe, device="cpu", progress=lambda *_: None)
+    first, geometry = particles.subset(np.arange(FEW)), geometry_of(particles, recipe)
+    posed = find_poses(first, content[:FEW], geometry, recipe, device="cpu", progress=lambda *_: None)
     assert len(np.unique(posed.family)) == 1, "in one frame"
-    assert np.median(align_frame(posed.pose.rotations, truth[:KNOWN], SYMMETRY).errors) < 10
-    leans = np.degrees(np.arccos((posed.pose.rotations[..., 2] * truth[:KNOWN, :, 2]).sum(1).clip(-1, 1)))
+    assert np.median(align_frame(posed.pose.rotations, truth[:FEW], SYMMETRY).errors) < 10
+    leans = np.degrees(np.arccos((posed.pose.rotations[..., 2] * truth[:FEW, :, 2]).sum(1).clip(-1, 1)))
     assert leans.max() <= 20 + 1e-6
-    rest = np.arange(KNOWN, 150)
-    new = poses_like(
-        first, content[:KNOWN], posed, particles.subset(rest), content[rest], geometry, recipe, device="cpu"
-    )
+    rest = np.arange(FEW, FEW + 10)
+    new = poses_like(first, content[:FEW], posed, particles.subset(rest), content[rest], geometry, recipe, device="cpu")
     leans = np.degrees(np.arccos((new.pose.rotations[..., 2] * truth[rest, :, 2]).sum(1).clip(-1, 1)))
     assert leans.max() <= 20 + 1e-6
 
