@@ -151,7 +151,8 @@ def average_selection(
     out : Path, optional
         Folder to write; default the run's own, where an earlier average is replaced.
     mode : {"free", "local", "fixed"}, optional
-        As in `averaging.average`; default as the run was trained, "local" for poses that it knew a part of.
+        As in `averaging.average`; default as the run was trained, "local" for poses that it knew a part of, "free"
+        where it has none.
     rounds, starts, seed, device, progress
         As in `averaging.average`.
     overwrite : bool

@@ -503,6 +503,14 @@ class TestRefusals:
         posed = replace(bare, volumes=ArrayVolumes(noise), pose=pose, prior=np.zeros((9, 2)))
         assert len(read_inputs(posed, recipe)) == 9
 
+    def test_a_prior_that_only_a_search_completes_without_one(self) -> None:
+        noise = np.random.default_rng(0).standard_normal(OF_DIMS[3])
+        known = replace(particles(OF_DIMS[3]), volumes=ArrayVolumes(noise), prior=np.zeros((9, 2)))
+        unsearched = ("pose.mode=prior", "pose.search=false")
+        assert len(read_inputs(known, recipe_of("harmony", *unsearched))) == 9, "its encoder finds rot"
+        with pytest.raises(InputError, match=r"dualcontrast finds rot by the search.*pose\.search=true"):
+            read_inputs(known, recipe_of("dualcontrast", *unsearched))
+
     @pytest.mark.parametrize(("name", "kind"), [case for case in cases() if MODELS[case[0]].decodes])
     def test_a_size_that_the_decoder_does_not_make(self, name: str, kind: str) -> None:
         model = ready(name, KINDS[kind])

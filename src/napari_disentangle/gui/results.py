@@ -282,7 +282,7 @@ class Results(QObject):
         known = posed and (run.poses_path.is_file() or run.recipe.pose.mode == "fixed")
         how: dict[str, Any] = {"mode": "fixed", "rounds": 0, "starts": 0}
         if refine or not known:
-            how = {"mode": None if posed else "free", "rounds": 3 if refine else 1, "starts": 1}
+            how = {"mode": None, "rounds": 3 if refine else 1, "starts": 1}
 
         def averaged(_: Any) -> None:
             in_thread(lambda: read_average(run.average_folder(first.name)), done=take, failed=bench.failing("averages"))

@@ -388,15 +388,16 @@ def imported_pose(
         The pose mode is not one of the model's, or needs poses, priors or a search that there are not.
     """
     n, mode = len(particles), recipe.pose.mode
-    modes = model_info(recipe.model.name).pose_modes
+    info = model_info(recipe.model.name)
+    modes = info.pose_modes
     if geometry.dims == 2 or not modes:
         modes = ("free",)
     if mode not in modes:
         of = recipe.model.name + (" of images" if geometry.dims == 2 else "")
         raise InputError(f"{of} does not take --pose {mode}; choose {' or '.join(modes)}.")
-    if recipe.model.name == "dualcontrast" and mode == "prior" and not recipe.pose.search:
+    if mode == "prior" and not (info.moves or recipe.pose.search):
         raise InputError(
-            "dualcontrast finds rot by the search of poses, which --pose prior needs; set pose.search=true."
+            f"{info.name} finds rot by the search of poses, which --pose prior needs; set pose.search=true."
         )
     known = known_pose(particles, mode)
     if known is None:

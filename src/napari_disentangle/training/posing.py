@@ -71,7 +71,8 @@ class FoundPoses:
 
 
 def find_poses(
-    particles: ParticleSet, content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str, progress: Callable[[str, float], None],
+    particles: ParticleSet, content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str,
+    progress: Callable[[str, float], None],
 ) -> FoundPoses:  # fmt: skip
     """Group particles by content and search the pose of each against its group's average.
 
@@ -105,9 +106,8 @@ def find_poses(
     labels = np.unique(group)
     for done, label in enumerate(labels):
         rows = np.flatnonzero(group == label)
-        name = (
-            f"{'average' if mode == 'fixed' else 'poses'} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
-        )
+        what = "average" if mode == "fixed" else "poses"
+        name = f"{what} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
         found = average(
             particles.subset(rows),
             None if known is None else known.subset(rows),
@@ -132,11 +132,11 @@ def find_poses(
         # x_own = turn x_shared + move, so A_own x_own + p = (A_own turn) x_shared + (A_own move + p)
         rotations[rows] = found.pose.rotations @ turn
         offsets[rows] = found.pose.offsets + found.pose.rotations @ move
-    poses, anchor = Poses(rotations, offsets), None if known is None else Poses(known.rotations, known.offsets)
-    held = anchor_of(anchor, mode, recipe.pose.cone)
-    if held is not None:  # a frame that is shared may not be quite that of the list
-        poses = held.held(poses, reach)
-    return FoundPoses(Pose(poses.rotations, poses.shifts), group, family)
+    anchor = anchor_of(None if known is None else Poses(known.rotations, known.offsets), mode, recipe.pose.cone)
+    if anchor is not None:  # a frame that is shared may not be quite that of the list
+        held = anchor.held(Poses(rotations, offsets), reach)
+        rotations, offsets = held.rotations, held.shifts
+    return FoundPoses(Pose(rotations, offsets), group, family)
 
 
 def poses_like(
@@ -169,10 +169,10 @@ def poses_like(
     rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
     for k in np.unique(nearest):
         members, rows = np.flatnonzero(found.group == labels[k]), np.flatnonzero(nearest == k)
-        if given is not None and mode == "fixed":
+        if mode == "fixed":
+            assert given is not None  # a list without poses is refused when it is read
             rotations[rows], offsets[rows] = given.rotations[rows], given.offsets[rows]
             continue
-        assert mode != "fixed"
         reference = average(
             known.subset(members),
             found.pose.subset(members),
