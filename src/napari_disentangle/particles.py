@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+PoseMode = Literal["free", "local", "fixed", "prior"]
+"""What is known of a pose: nothing; about where it is; all; tilt and psi, but not rot."""
+CONE = 30.0
+"""Degrees that a pose may turn away from what is known of it, unless told otherwise."""
+
 
 def dimensions(shape: tuple[int, ...]) -> Literal[2, 3]:
     """Return 3 for the shape of a stack of volumes (n, z, y, x), 2 for images (n, y, x) or in colour (n, y, x, 3)."""

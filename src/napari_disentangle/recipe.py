@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.models import MODELS, model_info
-from napari_disentangle.models.base import Augmentation, Move, Pairs, PoseMode
+from napari_disentangle.models.base import Augmentation, Move, Pairs
+from napari_disentangle.particles import CONE, PoseMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,7 +130,7 @@ class PoseSettings(_Settings):
     cone: Annotated[
         float,
         Field(gt=0, le=180, description="Largest angle from the imported pose, or from its tilt and psi, degrees."),
-    ] = 30.0
+    ] = CONE
 
 
 class TrainingSettings(_Settings):

@@ -9,12 +9,11 @@ from molecules import VOXEL, Sample, sample
 from scipy.spatial.transform import Rotation
 
 from napari_disentangle.averaging import average, match_volume, pose_to
-from napari_disentangle.averaging.align import CONE
 from napari_disentangle.averaging.pose_search import centred
 from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import align_volumes, geodesic_angle, random_rotations
-from napari_disentangle.particles import ArrayVolumes, Pose
+from napari_disentangle.particles import CONE, ArrayVolumes, Pose
 
 
 def residual(estimate: Pose, truth: Pose) -> tuple[float, float]:

@@ -16,22 +16,21 @@ from napari_disentangle.averaging.pose_search import COARSE, FINER, PoseSearch
 from napari_disentangle.averaging.refine import Poses, half_averages, references, refine_round, rejoined
 from napari_disentangle.averaging.wedges import wedges_of
 from napari_disentangle.errors import InputError
-from napari_disentangle.particles import ParticleSet, Pose
+from napari_disentangle.particles import CONE, ParticleSet, Pose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from napari_disentangle.particles import PoseMode
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Map = NDArray[np.float32]
     Report = Callable[[str, float], None]
 
-Alignment = Literal["free", "local", "prior", "fixed"]
 LABEL = "halves of one model, aligned together"
-CONE = 30.0
-"""Degrees that poses may turn away from those they have to stay near."""
 RANDOM_STARTS = 3
 FINE = 40
 """Most voxels per axis that poses are refined at."""
@@ -78,7 +77,7 @@ def average(
     *,
     diameter: float | None = None,
     max_shift: float | None = None,
-    mode: Alignment = "free",
+    mode: PoseMode = "free",
     cone: float = CONE,
     rounds: int = 3,
     starts: int = RANDOM_STARTS,
@@ -246,14 +245,14 @@ def _checked(particles: ParticleSet, pose: Pose | None, mode: str, fewest: int =
     return float(particles.voxel_size), int(particles.volumes.shape[-1])
 
 
-def anchor_of(given: Poses | None, mode: Alignment, cone: float) -> Anchor | None:
+def anchor_of(given: Poses | None, mode: PoseMode, cone: float) -> Anchor | None:
     """Return what a search in `mode` stays near; None where nothing holds it."""
     if given is None or mode not in ("local", "prior"):
         return None
     return Anchor(given.rotations, given.shifts, cone, any_rot=mode == "prior")
 
 
-def _reach(diameter: float, mode: Alignment) -> float:
+def _reach(diameter: float, mode: PoseMode) -> float:
     return diameter * (0.25 if mode == "free" else 0.1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from napari_disentangle.particles import CONE, PoseMode
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
     from napari_disentangle.particles import Pose
 
-PoseMode = Literal["free", "local", "fixed", "prior"]
 Pairs = Literal["both", "positive", "negative", "none"]
 Move = Literal["rotation", "translation", "scale", "contrast"]
 Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"]
@@ -47,7 +48,7 @@ class Spec:
     pose_mode: PoseMode = "free"
     max_shift: float = 0.1
     """Along each axis, as a fraction of the box's edge."""
-    cone: float = 30.0
+    cone: float = CONE
     """Largest angle from the imported rotation, in degrees."""
     moves: tuple[Move, ...] | None = None
     """What an explicit transformation of images may do; None for rotation, translation and scale of grey ones, contrast

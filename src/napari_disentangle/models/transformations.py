@@ -20,7 +20,8 @@ from napari_disentangle.geometry import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_disentangle.models.base import Move, PoseMode, Spec
+    from napari_disentangle.models.base import Move, Spec
+    from napari_disentangle.particles import PoseMode
 
 LOG_SCALE = math.log(1.6)
 """Largest logarithm of a scale that images are brought back from."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_disentangle.models.base import Batch, PoseMode
-    from napari_disentangle.particles import ParticleSet, Pose
+    from napari_disentangle.models.base import Batch
+    from napari_disentangle.particles import ParticleSet, Pose, PoseMode
     from napari_disentangle.recipe import Recipe
 
     Floats = NDArray[np.float64]
