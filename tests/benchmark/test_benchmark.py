@@ -129,7 +129,7 @@ def test_a_row_whose_settings_have_changed_is_run_again_and_has_no_mean_with_wha
     )
     (page,) = write_tables(tmp_path, tmp_path / "docs")
     (line,) = (line for line in page.read_text().splitlines() if line.startswith("| vae-two-spaces"))
-    assert line.startswith("| vae-two-spaces | 1 | 60 |"), "the other seed was found with other settings"
+    assert line.startswith("| vae-two-spaces | 0 | 60 |"), "the other seed was found with other settings"
     (told,) = (line for line in page.read_text().splitlines() if line.startswith("- vae-two-spaces: `"))
     assert "model.content_dims=5" in told, "nor are its settings told"
 
@@ -147,6 +147,18 @@ def test_sizes_of_a_row_have_runs_and_pictures_of_their_own(done: Path, tmp_path
     (page,) = write_tables(tmp_path, tmp_path / "docs")
     assert "![pca, 60 particles: traversal](pictures/mnist-pca-0-60-traversal.png)" in page.read_text()
     assert "![pca, 10000 particles: traversal](pictures/a-traversal.png)" in page.read_text()
+
+
+def test_a_page_tells_the_command_that_makes_each_of_its_rows_again(done: Path, tmp_path: Path) -> None:
+    first, *others = read_results(done)
+    limit = "stopped by the limit of 0.5 minutes after 3 epochs"
+    for seed in (0, 2):
+        append_result(tmp_path, first.model_copy(update={"row": "harmony", "seed": seed, "size": 10000}))
+    append_result(tmp_path, others[0].model_copy(update={"row": "vae", "seed": 1, "size": 60, "ended": limit}))
+    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    start = "    napari-disentangle benchmark run DATA OUT --table mnist --row "
+    commands = [line.removeprefix(start) for line in page.read_text().splitlines() if line.startswith(start)]
+    assert commands == ["harmony --seeds 0 2", "vae --seeds 1 --size mnist=60 --minutes 0.5"]
 
 
 def test_the_command_runs_a_row(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

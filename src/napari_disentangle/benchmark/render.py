@@ -11,7 +11,7 @@ import numpy as np
 from napari_disentangle.benchmark.datasets import SOURCES
 from napari_disentangle.benchmark.published import PUBLISHED
 from napari_disentangle.benchmark.results import FINISHED, read_results, write_results
-from napari_disentangle.benchmark.running import PICTURES
+from napari_disentangle.benchmark.running import PICTURES, usual_size
 from napari_disentangle.benchmark.tables import TABLES, THROUGHPUT
 from napari_disentangle.errors import InputError
 from napari_disentangle.io.atomic import write_text
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_disentangle.metrics import Score
 
 _OF_IDENTITY = ("p", "p1", "p_transform", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
-_OF_STATES = ("d_zz", "d_zc", "sap_z")
+_OF_STATES = ("d_zz", "d_zc", "sap_z", "ari_z")
 ENOUGH = 0.95
 """P(c|z) whose time is told."""
 
@@ -84,7 +84,7 @@ def render(table: Table, results: Sequence[Result]) -> str:
         parts += [_throughput(rows)]
     else:
         parts += [_scores(table, rows), _reasons(table, rows), _time_to(rows), _confusion(results)]
-    parts += [_made_by(results)]
+    parts += [_made_by(table, results)]
     if table.name != THROUGHPUT:
         parts += [_pictures(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -133,7 +133,7 @@ def _scores(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
         published = PUBLISHED.get(table.name, {}).get(name, {})
         cells = [
             name,
-            str(len(results)),
+            " ".join(str(r.seed) for r in results),
             _span(r.particles for r in results),
             "-" if model_info(results[0].model).kind == "linear" else _span(r.epochs for r in results),
         ]
@@ -278,26 +278,56 @@ def _throughput(rows: Sequence[tuple[str, list[Result]]]) -> str:
     return "\n".join(lines)
 
 
-def _made_by(results: Sequence[Result]) -> str:
-    """Return the machines, commits and settings, each once."""
-    lines = ["## How it was made", ""]
+def _made_by(table: Table, results: Sequence[Result]) -> str:
+    """Return the commands, machines and commits of all results, and the settings, each once."""
+    lines = [
+        "## How it was made",
+        "",
+        *_commands(table, results),
+        "",
+        "Rows with their seeds, on which machine by which commit:",
+        "",
+    ]
+    made: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         m = result.machine
-        line = (
-            f"- {m.cpu}, {m.cores} cores, {m.threads} threads, PyTorch {m.torch}, {m.device}; version {result.version}, commit "
-            f"{(result.commit or 'unknown')[:12]}{'+' if (result.commit or '').endswith('+') else ''}"
-        )
-        if line not in lines:
-            lines.append(line)
+        dirty = "+, with changes" if (result.commit or "").endswith("+") else ""
+        made[
+            f"{m.cpu}, {m.cores} cores, {m.threads} threads, PyTorch {m.torch}, {m.device}; version {result.version}, commit "
+            f"{(result.commit or 'unknown')[:12]}{dirty}"
+        ][result.row].append(str(result.seed))
+    for how, rows in made.items():
+        which = ", ".join(" ".join([row, *seeds]) for row, seeds in rows.items())
+        lines.append(f"- {how}: {which}")
     lines += ["", "Settings over the standard preset, besides the seed:", ""]
-    rows: dict[str, list[str]] = defaultdict(list)
+    settings: dict[str, list[str]] = defaultdict(list)
     for result in results:
         kept = list(result.settings_but_seed)
         if result.row == result.model:
             kept = [s for s in kept if not s.startswith("model.name")]
-        rows[" ".join(kept)].append(result.row)
-    lines += [f"- {', '.join(dict.fromkeys(names))}: {f'`{kept}`' if kept else 'none'}" for kept, names in rows.items()]
+        settings[" ".join(kept)].append(result.row)
+    lines += [
+        f"- {', '.join(dict.fromkeys(names))}: {f'`{kept}`' if kept else 'none'}" for kept, names in settings.items()
+    ]
     return "\n".join(lines)
+
+
+def _commands(table: Table, results: Sequence[Result]) -> list[str]:
+    """Return what makes the results again: a command for all rows of the same seeds, size and limit of time."""
+    usual, own = usual_size(table), {row.name: row.minutes for row in table.rows}
+    options: dict[tuple[str, int], str] = {}
+    seeds: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for result in results:
+        of = result.row, result.size
+        limit = result.stopped_after or own.get(result.row)
+        options[of] = "" if result.size == usual else f" --size {table.source}={result.size}"
+        options[of] += "" if limit == own.get(result.row) else f" --minutes {limit:g}"
+        seeds[of].append(result.seed)
+    rows: dict[str, list[str]] = defaultdict(list)
+    for (row, size), option in options.items():
+        rows[f" --seeds {' '.join(map(str, sorted(seeds[row, size])))}{option}"].append(row)
+    start = f"    napari-disentangle benchmark run DATA OUT --table {table.name}"
+    return [f"{start} --row {' '.join(names)}{how}" for how, names in rows.items()]
 
 
 def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,12 @@ class Result(_Stored):
     def trained(self) -> bool:
         """Whether there is a model, of as many epochs as were asked for or fewer."""
         return self.ended == FINISHED or self.ended.startswith(STOPPED)
+
+    @property
+    def stopped_after(self) -> float | None:
+        """Minutes after which the limit of time stopped it; None where it did not."""
+        found = re.match(rf"{STOPPED} by the limit of ([\d.]+) minutes", self.ended)
+        return float(found[1]) if found else None
 
     @property
     def key(self) -> tuple[str, str, int, int]:

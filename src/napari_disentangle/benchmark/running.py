@@ -60,7 +60,7 @@ class Job:
     @property
     def name(self) -> str:
         """How people and files call it: the size of its data is told where it is not the usual one."""
-        size = "" if self.size == _usual_size(self.table) else f"-{self.size}"
+        size = "" if self.size == usual_size(self.table) else f"-{self.size}"
         return f"{self.table.name}/{self.row.name}-{self.seed}{size}"
 
     def made(self, result: Result) -> bool:
@@ -110,7 +110,7 @@ def planned(
     done = {} if again else {result.key: result for result in read_results(out)}
     jobs: list[Job] = []
     for table in tables:
-        own = _usual_size(table)
+        own = usual_size(table)
         for row in table.rows:
             if rows and row.name not in rows:
                 continue
@@ -120,7 +120,8 @@ def planned(
     return [job for job in jobs if job.key not in done or not job.made(done[job.key])]
 
 
-def _usual_size(table: Table) -> int:
+def usual_size(table: Table) -> int:
+    """Return how many particles, or how many of each kind, a table has unless told otherwise."""
     return SOURCES[table.source].size if table.source else PARTICLES
 
 

@@ -116,6 +116,29 @@ def state_accuracy(codes: ArrayLike, identities: ArrayLike, states: ArrayLike) -
     Score
         Identities of a single state do not count; any other that cannot be scored is named in `reason`.
     """
+    return _within(logistic_accuracy, codes, identities, states)
+
+
+def state_agreement(codes: ArrayLike, identities: ArrayLike, states: ArrayLike) -> Score:
+    """Return the ARI of a Gaussian mixture with the true number of states in each identity, averaged over them.
+
+    Parameters
+    ----------
+    codes, identities, states
+        As `state_accuracy`.
+
+    Returns
+    -------
+    Score
+        As `state_accuracy`; chance as `cluster_agreement`.
+    """
+    return _within(lambda x, state: cluster_agreement(x, state)[0], codes, identities, states)
+
+
+def _within(
+    measure: Callable[[ArrayLike, ArrayLike], Score], codes: ArrayLike, identities: ArrayLike, states: ArrayLike
+) -> Score:
+    """Return the mean over identities of a score of the states of each."""
     x, identity = _checked(codes, identities)
     state = np.asarray(states).astype(str)
     scores: list[Score] = []
@@ -124,7 +147,7 @@ def state_accuracy(codes: ArrayLike, identities: ArrayLike, states: ArrayLike) -
         rows = identity == name
         if len(np.unique(state[rows])) < 2:
             continue
-        score = logistic_accuracy(x[rows], state[rows])
+        score = measure(x[rows], state[rows])
         if score.value is None:
             left_out.append(f"{name}: {score.reason}")
         else:

@@ -18,6 +18,7 @@ from napari_disentangle.metrics.codes import (
     separated_predictability,
     single_accuracies,
     state_accuracy,
+    state_agreement,
 )
 from napari_disentangle.metrics.poses import align_frame, chance_errors, shift_errors
 from napari_disentangle.metrics.truth import JUNK
@@ -58,6 +59,10 @@ class CodeScores(BaseModel):
     sap_z: Annotated[Score, Field(title="SAP(z)", description="DualContrast's: D(z|z) - D(z|c), signed")]
     ari: Annotated[Score, Field(title="ARI", description="of a Gaussian mixture on the content, true number")]
     nmi: Annotated[Score, Field(title="NMI", description="of the same")]
+    ari_z: Annotated[
+        Score,
+        Field(title="ARI(z)", description="of one on the transformation within identities, true number of states"),
+    ] = Score(reason="not taken by the version that scored it")
 
 
 class PoseScores(BaseModel):
@@ -213,6 +218,7 @@ def _score_codes(content: Floats, transform: Floats, identity: NDArray[np.str_],
         sap_z=difference(d_zz, d_zc),
         ari=ari,
         nmi=nmi,
+        ari_z=state_agreement(transform, identity, state),
     )
 
 
