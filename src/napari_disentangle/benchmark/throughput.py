@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_disentangle.particles import ArrayVolumes, ParticleSet
+from napari_disentangle.geometry import random_rotations
+from napari_disentangle.particles import ArrayVolumes, ParticleSet, Pose
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.training.encoding import model_for
-from napari_disentangle.training.inputs import read_inputs
+from napari_disentangle.training.inputs import read_inputs, with_poses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PARTICLES = 400
 """Boxes of 32 voxels of noise, in memory."""
 BOX = 32
+FAMILIES = 3
 WARM_UP, STEPS, REPEATS = 2, 4, 7
 
 
@@ -27,7 +29,8 @@ def measure(
 ) -> tuple[float, ...]:
     """Return the particles per second of each repeat of some steps at `size` voxels per edge.
 
-    A step reads its batch from memory, as training does, and updates all weights.
+    A step reads its batch from memory, as training does, and updates all weights. At more than the coarse size it keeps
+    poses, of particles of a few families, as training does after its search.
     """
     import torch
 
@@ -36,6 +39,11 @@ def measure(
     inputs = read_inputs(ParticleSet(Path("noise"), np.arange(particles), ArrayVolumes(boxes), 10.0), recipe)
     torch.manual_seed(seed)
     built = model_for(recipe, inputs.geometry, inputs.invariants.shape[1], particles).to(device)
+    if size > recipe.training.coarse_size and recipe.pose.search:
+        rng = np.random.default_rng(seed)
+        found = Pose(random_rotations(particles, rng), np.zeros((particles, 3)))
+        inputs = with_poses(inputs, found, rng.integers(0, FAMILIES, particles))
+        built.keep_poses()
     optimiser = torch.optim.Adam(built.parameters(), recipe.training.learning_rate)
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     batch = min(recipe.training.batch_size, particles)
