@@ -11,8 +11,17 @@ import pytest
 import torch
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.models import build_model
+from napari_disentangle.models.base import BY_FAMILY, MOST_FAMILIES, Spec
 from napari_disentangle.run import checkpoint as module
-from napari_disentangle.run.checkpoint import Counters, checkpoint_folder, fingerprint, load_checkpoint, save_checkpoint
+from napari_disentangle.run.checkpoint import (
+    Counters,
+    checkpoint_folder,
+    fingerprint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +172,24 @@ def test_nothing_is_pickled(tmp_path):
             json.loads(path.read_bytes()[8 : 8 + length])
         else:
             path.read_text()
+
+
+def test_what_an_earlier_version_knew_of_fewer_families_is_kept(tmp_path: Path) -> None:
+    spec = Spec(dims=3, coarse=16, fine=16, sphere=0.4, features=6)
+    models = [build_model("dualcontrast", spec) for _ in range(2)]
+    grown = {name for name, buffer in models[0].named_buffers() if buffer.shape[:1] == (MOST_FAMILIES,)}
+    assert grown == set(BY_FAMILY)
+    for name in grown:  # as it was saved when there were half as many
+        path, _, key = name.rpartition(".")
+        models[0].get_submodule(path).register_buffer(
+            key, torch.rand_like(models[0].get_buffer(name))[: MOST_FAMILIES // 2]
+        )
+    optimiser = torch.optim.Adam(models[0].parameters())
+    save_checkpoint(tmp_path, models[0], optimiser, torch.Generator(), Counters(1, 1, 1.0))
+    found = checkpoint_folder(tmp_path)
+    assert found is not None
+    load_weights(found, models[1])
+    for name in grown:
+        old, new = models[0].get_buffer(name), models[1].get_buffer(name)
+        assert torch.equal(new[: len(old)], old)
+        assert not new[len(old) :].any()

@@ -16,7 +16,7 @@ from napari_disentangle.recipe import Recipe
 from napari_disentangle.sample import MAPS
 from napari_disentangle.simulate import simulate_stack
 from napari_disentangle.training import prepare
-from napari_disentangle.training.inputs import geometry_of
+from napari_disentangle.training.inputs import geometry_of, read_inputs
 from napari_disentangle.training.posing import FoundPoses, find_poses, poses_like
 
 KNOWN, FEW = 120, 80
@@ -36,16 +36,18 @@ def spikes(tmp_path_factory):
     return read_particles(done.particles), read_truth(done.truth).rotations, content
 
 
+def searched(particles: ParticleSet, content: np.ndarray, recipe: Recipe, told: list[str] | None = None) -> FoundPoses:
+    """Search poses; what is told on the way is appended to `told`."""
+    tell = [] if told is None else told
+    inputs = read_inputs(particles, recipe)
+    return find_poses(inputs, content, recipe, device="cpu", progress=lambda what, _: tell.append(what))
+
+
 @pytest.fixture(scope="module")
 def found(spikes):
     particles, _, content = spikes
-    first, recipe = np.arange(KNOWN), Recipe()
-    geometry = geometry_of(particles, recipe)
     told: list[str] = []
-    poses = find_poses(
-        particles.subset(first), content[:KNOWN], geometry, recipe, device="cpu",
-        progress=lambda *what: told.append(what[0]),
-    )  # fmt: skip
+    poses = searched(particles.subset(np.arange(KNOWN)), content[:KNOWN], Recipe(), told)
     assert told[0].startswith("poses of group 1 of 2 (60 particles)")
     return poses
 
@@ -64,10 +66,7 @@ def test_about_imported_poses_groups_that_superpose_are_a_family(spikes):
     given = Pose(truth[:FEW], np.zeros((FEW, 3)))
 
     def found_near(given: Pose) -> FoundPoses:
-        return find_poses(
-            replace(particles.subset(first), pose=given), content[:FEW], geometry_of(particles, recipe), recipe,
-            device="cpu", progress=lambda *_: None,
-        )  # fmt: skip
+        return searched(replace(particles.subset(first), pose=given), content[:FEW], recipe)
 
     posed = found_near(given)
     assert len(np.unique(posed.group)) == 2
@@ -102,7 +101,7 @@ def test_poses_that_are_fixed_stay_and_groups_that_superpose_are_a_family(spikes
     for known, families in ((posed_as, 1), (replace(particles, pose=turned), 2), (replace(particles, pose=shifted), 2)):
         first, rest = known.subset(np.arange(FEW)), known.subset(np.arange(FEW, FEW + 10))
         geometry = geometry_of(known, recipe)
-        posed = find_poses(first, content[:FEW], geometry, recipe, device="cpu", progress=lambda *_: None)
+        posed = searched(first, content[:FEW], recipe)
         np.testing.assert_allclose(posed.pose.rotations, first.pose.rotations, atol=1e-12)
         assert len(np.unique(posed.group)) == 2
         assert len(np.unique(posed.family)) == families
@@ -116,7 +115,7 @@ def test_of_known_tilt_and_psi_the_rot_is_found(spikes):
     angles = matrix_to_euler(truth)
     particles = replace(particles, pose=None, prior=angles[:, 1:])
     first, geometry = particles.subset(np.arange(FEW)), geometry_of(particles, recipe)
-    posed = find_poses(first, content[:FEW], geometry, recipe, device="cpu", progress=lambda *_: None)
+    posed = searched(first, content[:FEW], recipe)
     assert len(np.unique(posed.family)) == 1, "in one frame"
     assert np.median(align_frame(posed.pose.rotations, truth[:FEW], SYMMETRY).errors) < 10
     leans = np.degrees(np.arccos((posed.pose.rotations[..., 2] * truth[:FEW, :, 2]).sum(1).clip(-1, 1)))
@@ -148,14 +147,31 @@ def test_a_wedge_that_is_not_to_be_heeded_is_not(spikes):
     wedged, recipe = replace(particles.subset(few), tilt_range=(-40.0, 40.0)), Recipe()
 
     def posed(particles: ParticleSet, *settings: str) -> FoundPoses:
-        return find_poses(
-            particles, content[few], geometry_of(particles, recipe), recipe.with_settings(settings), device="cpu",
-            progress=lambda *_: None,
-        )  # fmt: skip
+        return searched(particles, content[few], recipe.with_settings(settings))
 
     unheeded, whole = posed(wedged, "model.wedge=false"), posed(wedged.without_tilt_ranges())
     np.testing.assert_array_equal(unheeded.pose.rotations, whole.pose.rotations)
     assert not np.array_equal(unheeded.pose.rotations, posed(wedged).pose.rotations)
+
+
+def test_a_group_of_two_molecules_is_two_that_are_searched_anew(tmp_path):
+    (tmp_path / "maps").mkdir()
+    for name in ("spike_6vyb.mrc", "nucleosome_6iy2.mrc"):
+        shutil.copy(MAPS / name, tmp_path / "maps")
+    done = simulate_stack(tmp_path / "maps", tmp_path / "stack", per=40, snr=1.0, seed=6)
+    particles, truth = read_particles(done.particles), read_truth(done.truth)
+    alike = np.random.default_rng(0).normal(0, 0.1, (80, 2)).astype(np.float32)
+    told: list[str] = []
+    posed = searched(particles, alike, Recipe(), told)
+    assert told[0] == "poses of group 1 of 1 (80 particles)"
+    assert len(np.unique(posed.group)) == len(np.unique(posed.family)) == 2
+    for kind in np.unique(truth.identity):
+        rows = truth.identity == kind
+        assert len(np.unique(posed.group[rows])) == 1, kind
+        errors = align_frame(
+            posed.pose.rotations[rows], truth.rotations[rows], SYMMETRY if kind == "spike" else "C1"
+        ).errors
+        assert np.median(errors) < 20, kind
 
 
 def test_found_poses_come_back_from_disk(found, tmp_path):

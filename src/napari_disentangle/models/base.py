@@ -19,8 +19,10 @@ Move = Literal["rotation", "translation", "scale", "contrast"]
 Augmentation = Literal["rotation", "translation", "scale", "contrast", "saturation", "hue", "blur"]
 Differences = Literal["kinds", "conformations"]
 
-MOST_FAMILIES = 6
+MOST_FAMILIES = 12
 """Canonical frames that a search of poses tells apart."""
+BY_FAMILY = ("eigen_mean", "eigen_axes", "centres", "settled")
+"""Names of the buffers of a model that have a row for each."""
 
 
 @dataclass(frozen=True)

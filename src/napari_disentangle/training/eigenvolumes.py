@@ -116,6 +116,27 @@ def eigenvolumes(
     return Eigenvolumes(mean, axes)
 
 
+def two_heaps(inputs: Inputs, rows: Ints, alike: float, *, seed: int) -> NDArray[np.bool_] | None:
+    """Return which posed particles (m,) are in the first of two heaps that do not superpose; None where there are none.
+
+    Heaps along the first of the principal components; averages of `alike` and more in correlation, one moved onto the
+    other as well as it goes, are one molecule's, in two states or lying in two ways.
+    """
+    n, radius = inputs.geometry.coarse, inputs.geometry.sphere * inputs.geometry.coarse
+    if len(rows) < 2 * FEWEST:
+        return None
+    volumes = _posed(inputs, rows) * sphere(n, radius)
+    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST])
+    _, components = _principal(volumes[some], min(FURTHER, len(some) - 1), seed)
+    for component in components:
+        heaps = _heaps(np.tensordot(volumes, component, 3), seed)
+        if heaps is not None:
+            one, other = (volumes[heaps[0] == k].mean(0) for k in (0, 1))
+            if match_volume(one, other, radius=radius).correlation < alike:
+                return heaps[0] == 0
+    return None
+
+
 def _posed(inputs: Inputs, rows: Ints) -> Floats:
     """Return particles (m, n, n, n) as their canonical frame has them, at the coarse size."""
     n = inputs.geometry.coarse
@@ -137,6 +158,19 @@ def _principal(volumes: Floats, count: int, seed: int) -> tuple[Doubles, Doubles
 
 def _scale_of_heaps(scores: Doubles, volumes: Floats, radius: float, seed: int) -> float:
     """Return the factor that gives two heaps of scores (m,) unit deviation; 0 without heaps, or of the same mass."""
+    heaps = _heaps(scores, seed)
+    if heaps is None:
+        return 0.0
+    heap, within, distance = heaps
+    inside = sphere(volumes.shape[-1], radius) > 0
+    less, more = sorted(float(volumes[heap == k].mean(0)[inside].sum()) for k in (0, 1))
+    if less <= 0 or more < MORE * less:
+        return 0.0
+    return min(1 / within, WIDEST / distance)
+
+
+def _heaps(scores: Doubles, seed: int) -> tuple[Ints, float, float] | None:
+    """Return the heap, 0 or 1, of each of scores (m,), a heap's deviation, and their distance; None for one heap."""
     from sklearn.mixture import GaussianMixture
 
     column = scores[:, None]
@@ -144,12 +178,8 @@ def _scale_of_heaps(scores: Doubles, volumes: Floats, radius: float, seed: int) 
     heap = two.predict(column)
     within, distance = float(np.sqrt(two.covariances_.mean())), float(np.ptp(two.means_))
     if min(np.bincount(heap, minlength=2)) < FEWEST or distance < APART * within:
-        return 0.0
-    inside = sphere(volumes.shape[-1], radius) > 0
-    less, more = sorted(float(volumes[heap == k].mean(0)[inside].sum()) for k in (0, 1))
-    if less <= 0 or more < MORE * less:
-        return 0.0
-    return min(1 / within, WIDEST / distance)
+        return None
+    return heap, within, distance
 
 
 def _scale_of_bending(scores: Doubles, component: Doubles, mean: Floats, radius: float) -> float:

@@ -279,9 +279,8 @@ class _Loop:
 
             try:
                 found = find_poses(
-                    self.inputs.particles, self.run.codes().content, self.inputs.geometry, self.run.recipe,
-                    device=self.device, progress=tell,
-                )  # fmt: skip
+                    self.inputs, self.run.codes().content, self.run.recipe, device=self.device, progress=tell
+                )
             except _StopAskedError:
                 yield self._stop(size)
                 return

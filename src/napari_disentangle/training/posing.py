@@ -22,7 +22,8 @@ from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.geometry import euler_to_matrix
 from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.particles import Pose
-from napari_disentangle.training.inputs import known_pose
+from napari_disentangle.training.eigenvolumes import two_heaps
+from napari_disentangle.training.inputs import known_pose, with_poses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari_disentangle.averaging import Match
     from napari_disentangle.particles import ParticleSet
     from napari_disentangle.recipe import PoseSettings, Recipe
-    from napari_disentangle.training.inputs import Geometry
+    from napari_disentangle.training.inputs import Geometry, Inputs
 
 FEWEST = 20
 """Particles of a group below which it is not worth its own reference."""
@@ -71,16 +72,17 @@ class FoundPoses:
 
 
 def find_poses(
-    particles: ParticleSet, content: NDArray[np.float32], geometry: Geometry, recipe: Recipe, *, device: str,
-    progress: Callable[[str, float], None],
+    inputs: Inputs, content: NDArray[np.float32], recipe: Recipe, *, device: str, progress: Callable[[str, float], None]
 ) -> FoundPoses:  # fmt: skip
     """Group particles by content and search the pose of each against its group's average.
 
+    A group whose posed particles fall into two heaps that do not superpose is two, each searched anew; not looked for
+    under a missing wedge, by which particles would differ most.
+
     Parameters
     ----------
-    particles : ParticleSet
+    inputs : Inputs
     content : (n, c)
-    geometry : Geometry
     recipe : Recipe
         Poses are searched near those of the list in mode "local", near its tilt and psi in mode "prior", and are those
         of the list in mode "fixed", where only groups and families are found.
@@ -92,22 +94,24 @@ def find_poses(
     -------
     FoundPoses
     """
+    particles, geometry = inputs.particles, inputs.geometry
     if not recipe.model.wedge:
         particles = particles.without_tilt_ranges()
+    whole = particles.tilt_ranges() is None
     mode, reach = recipe.pose.mode, geometry.max_shift * geometry.edge
     known = known_pose(particles, mode)
     count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
-    rotations, offsets = np.empty((len(content), 3, 3)), np.empty((len(content), 3))
+    rotations, offsets = np.zeros((len(content), 3, 3)), np.zeros((len(content), 3))
     averages: list[NDArray[np.float32]] = []
     families: list[int] = []
     family = np.zeros(len(content), np.int64)
-    labels = np.unique(group)
-    for done, label in enumerate(labels):
-        rows = np.flatnonzero(group == label)
+    waiting = [np.flatnonzero(group == label) for label in np.unique(group)]
+    while waiting:
+        rows, done, count = waiting.pop(0), len(averages), len(averages) + len(waiting) + 1
         what = "average" if mode == "fixed" else "poses"
-        name = f"{what} of group {done + 1} of {len(labels)} ({len(rows)} particles)"
+        name = f"{what} of group {done + 1} of {count} ({len(rows)} particles)"
         found = average(
             particles.subset(rows),
             None if known is None else known.subset(rows),
@@ -119,13 +123,21 @@ def find_poses(
             starts=1,
             seed=recipe.training.seed,
             device=device,
-            progress=lambda _, part, done=done, name=name: progress(name, (done + part) / len(labels)),
+            progress=lambda _, part, done=done, name=name, count=count: progress(name, (done + part) / count),
         )
+        rotations[rows], offsets[rows] = found.pose.rotations, found.pose.offsets
+        if whole and count < MOST_FAMILIES:
+            posed = with_poses(inputs, Pose(rotations, offsets))
+            first = two_heaps(posed, rows, ALIKE, seed=recipe.training.seed)
+            if first is not None:
+                waiting[:0] = [rows[first], rows[~first]]
+                continue
         volume = fourier_crop(found.volume, geometry.fine)
         if mode == "fixed":
             turn, move, like = np.eye(3), np.zeros(3), _as_it_lies(volume, averages, geometry)
         else:
             volume, turn, move, like = _into_known_frame(volume, averages, geometry, recipe.pose)
+        group[rows] = done
         averages.append(volume)
         families.append(done if like is None else families[like])
         family[rows] = families[-1]
