@@ -11,7 +11,7 @@ import torch
 from napari_disentangle.geometry import align_volumes, place_volumes, random_rotations
 from napari_disentangle.models import build_model
 from napari_disentangle.models.augment import augmented, turned_volumes, wedged_again
-from napari_disentangle.models.base import Batch, Spec
+from napari_disentangle.models.base import MOST_FAMILIES, Batch, Spec
 from napari_disentangle.models.losses import apply_wedge, dependence, sampled_region
 
 N, B = 16, 24
@@ -97,7 +97,7 @@ def test_posed_transformations_start_at_the_eigenvolumes_of_their_family(posed):
     model.keep_poses()
     without = model.encode(batch).transform
     arm = (blob((3, 0, 2)) - blob((3, 0, -2))) * model.sphere(N)
-    mean, axes = torch.zeros(6, N, N, N), torch.zeros(6, 2, N, N, N)
+    mean, axes = torch.zeros(MOST_FAMILIES, N, N, N), torch.zeros(MOST_FAMILIES, 2, N, N, N)
     mean[0] = blob((0, 0, 0), (3, 0, 0)) + 0.5 * (blob((3, 0, 2)) + blob((3, 0, -2)))
     axes[0, 0] = 2 * arm / arm.square().sum()
     model.take_eigenvolumes(mean, axes)

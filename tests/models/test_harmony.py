@@ -11,7 +11,7 @@ import torch
 
 from napari_disentangle.geometry import place_volumes, random_rotations
 from napari_disentangle.models import build_model
-from napari_disentangle.models.base import Batch, Spec
+from napari_disentangle.models.base import MOST_FAMILIES, Batch, Spec
 from napari_disentangle.models.losses import apply_wedge, sampled_region
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_posed_content_is_read_along_the_eigenvolumes_of_its_family(reference):
         particles(reference, tilts=None), invariants=torch.ones(B, 3), families=torch.arange(B) % 2
     )  # fmt: skip
     before = model.encode(batch).content
-    mean, axes = torch.zeros(6, N, N, N), torch.zeros(6, 3, N, N, N)
+    mean, axes = torch.zeros(MOST_FAMILIES, N, N, N), torch.zeros(MOST_FAMILIES, 3, N, N, N)
     inside = reference * model.sphere(N)
     mean[1] = inside
     axes[:2, 0] = inside / inside.square().sum()
