@@ -278,12 +278,3 @@ class TestAugmentation:
         lost = (wedge - seen)[:, low].clamp_min(0)
         assert lost.sum() > 50
         assert (power[:, low] * lost).sum() / lost.sum() < 0.5 * inside
-
-
-def test_volumes_are_seen_in_units_of_their_own_spread(posed):
-    """Of particles a hundred times as strong, and their spread told, the codes are the same."""
-    weak, strong = built().eval(), built().eval()
-    strong.get_buffer("spread").fill_(100.0)
-    one, other = weak.encode(posed), strong.encode(replace(posed, volumes=100 * posed.volumes))
-    torch.testing.assert_close(other.content, one.content)
-    torch.testing.assert_close(other.transform, one.transform)

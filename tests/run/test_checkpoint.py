@@ -174,7 +174,7 @@ def test_nothing_is_pickled(tmp_path):
             path.read_text()
 
 
-def test_what_an_earlier_version_knew_of_fewer_families_and_of_no_spread_is_kept(tmp_path: Path) -> None:
+def test_what_an_earlier_version_knew_of_fewer_families_is_kept(tmp_path: Path) -> None:
     spec = Spec(dims=3, coarse=16, fine=16, sphere=0.4, features=6)
     models = [build_model("dualcontrast", spec) for _ in range(2)]
     grown = {name for name, buffer in models[0].named_buffers() if buffer.shape[:1] == (MOST_FAMILIES,)}
@@ -184,8 +184,6 @@ def test_what_an_earlier_version_knew_of_fewer_families_and_of_no_spread_is_kept
         models[0].get_submodule(path).register_buffer(
             key, torch.rand_like(models[0].get_buffer(name))[: MOST_FAMILIES // 2]
         )
-    del models[0].spread
-    models[1].get_buffer("spread").fill_(5.0)
     optimiser = torch.optim.Adam(models[0].parameters())
     save_checkpoint(tmp_path, models[0], optimiser, torch.Generator(), Counters(1, 1, 1.0))
     found = checkpoint_folder(tmp_path)
@@ -195,4 +193,3 @@ def test_what_an_earlier_version_knew_of_fewer_families_and_of_no_spread_is_kept
         old, new = models[0].get_buffer(name), models[1].get_buffer(name)
         assert torch.equal(new[: len(old)], old)
         assert not new[len(old) :].any()
-    assert models[1].get_buffer("spread") == 1
