@@ -86,8 +86,6 @@ class DualContrast(DisentanglingModel):
         self.decoder = Decoder(spec.content + spec.transform, spec)
         if spec.dims == 3 and spec.features:
             self.make_room("conformations", spec.transform)
-        if spec.dims == 3:
-            self.register_buffer("spread", torch.ones(()))
         self.register_buffer("centres", torch.zeros(MOST_FAMILIES, spec.transform))  # running, for training
         self.register_buffer("settled", torch.zeros(MOST_FAMILIES, spec.transform))  # measured, for codes
 
@@ -103,16 +101,9 @@ class DualContrast(DisentanglingModel):
             self.linear.weight.copy_(anchor.T)
             self.content[-1].weight.mul_(0.1)  # pyright: ignore[reportOperatorIssue, reportCallIssue]
 
-    def _seen(self, small: Tensor) -> Tensor:
-        """Return particles as `small` leaves them in units of their own spread, as encoders see them.
-
-        In units of the background, molecules with little noise would saturate a code that empty boxes hardly move.
-        """
-        return small / self.get_buffer("spread") if self.spec.dims == 3 else small
-
     def _content(self, particles: Tensor, batch: Batch) -> Code:
         """Return mu and logvar (b, c) of the content."""
-        features, scaled = self.encoder(self._seen(self.small(particles))), self.features_of(batch)
+        features, scaled = self.encoder(self.small(particles)), self.features_of(batch)
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)
         return _bounded(mean if self.linear is None else mean + self.linear(scaled)), logvar.clamp(-8, 4)
 
@@ -128,7 +119,7 @@ class DualContrast(DisentanglingModel):
     def _read(self, particles: Tensor, families: Tensor | None) -> Code:
         """Return mu and logvar (b, t) of the transformation as they are read."""
         small = self.small(particles)
-        mean, logvar = self.transform(self.transform_encoder(self._seen(small))).chunk(2, 1)
+        mean, logvar = self.transform(self.transform_encoder(small)).chunk(2, 1)
         if families is not None and self.takes_eigenvolumes:
             mean = mean + self.along_eigenvolumes(small, families)
         return _bounded(mean), logvar.clamp(-8, 4)

@@ -1,4 +1,4 @@
-"""Where training starts: from the particles' spread, and with a content at the common factors of their invariants."""
+"""Where the content code starts: at the common factors of the particles' invariants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.recipe import Recipe
     from napari_disentangle.training.inputs import Inputs
-
-
-def start_spread(model: DisentanglingModel, inputs: Inputs) -> None:
-    """Tell a model that asks for it the particles' deviation from their mean, inside the soft sphere."""
-    if "spread" in dict(model.named_buffers()):
-        inside = model.sphere(inputs.geometry.coarse).cpu().numpy() > 0.5
-        variance = float(inputs.coarse[:, inside].var(0, dtype=np.float64).mean())
-        model.get_buffer("spread").fill_(max(variance, 1e-12) ** 0.5)
 
 
 def start_content(model: DisentanglingModel, inputs: Inputs, recipe: Recipe, device: str) -> None:

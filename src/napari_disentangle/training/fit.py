@@ -13,7 +13,7 @@ from napari_disentangle.errors import InputError, is_out_of_memory
 from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
-from napari_disentangle.training.anchor import start_content, start_spread
+from napari_disentangle.training.anchor import start_content
 from napari_disentangle.training.device import DeviceName, choose_device
 from napari_disentangle.training.eigenvolumes import eigenvolumes
 from napari_disentangle.training.encoding import codes_of, model_for
@@ -153,7 +153,6 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
         yield from _solve(run, lock, inputs, model, generator, words)
         return
     model = model.to(device)
-    start_spread(model, inputs)
     if model.spec.features:
         start_content(model, inputs, recipe, device)
     optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
