@@ -95,8 +95,10 @@ def test_local_poses_improve_within_their_cone_and_reach(clear: Sample) -> None:
     wrong = Pose(random_rotations(40, rng), clear.truth.offsets)
     kept = average(clear.particles, wrong, mode="local", rounds=1)
     assert geodesic_angle(kept.pose.rotations, wrong.rotations).max() <= CONE + 1e-6
-    narrow = average(clear.particles, start, mode="local", cone=5, rounds=1)
+    narrow = average(clear.particles, start, mode="local", cone=5)
     assert geodesic_angle(narrow.pose.rotations, start.rotations).max() <= 5 + 1e-6, "narrower than the grid"
+    exact = average(clear.particles, clear.truth, mode="local", cone=5)
+    assert residual(exact.pose, clear.truth)[0] < 4
 
 
 def known_but_for_rot(pose: Pose, rng: np.random.Generator, lean: float) -> Pose:

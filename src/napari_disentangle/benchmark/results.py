@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,12 @@ if TYPE_CHECKING:
 FILE = "results.jsonl"
 FINISHED, STOPPED = "finished", "stopped"
 """How a training ends that leaves a model."""
+_LIMIT = f"{STOPPED} by the limit of "
+
+
+def stopped_at(minutes: float, epochs: int) -> str:
+    """Return how a training ends at its limit of time, in the words that `Result.stopped_after` reads."""
+    return f"{_LIMIT}{minutes:g} minutes after {epochs} epochs"
 
 
 class _Stored(BaseModel):
@@ -92,8 +97,7 @@ class Result(_Stored):
     @property
     def stopped_after(self) -> float | None:
         """Minutes after which the limit of time stopped it; None where it did not."""
-        found = re.match(rf"{STOPPED} by the limit of ([\d.]+) minutes", self.ended)
-        return float(found[1]) if found else None
+        return float(self.ended.removeprefix(_LIMIT).split()[0]) if self.ended.startswith(_LIMIT) else None
 
     @property
     def key(self) -> tuple[str, str, int, int]:

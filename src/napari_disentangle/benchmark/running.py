@@ -15,7 +15,6 @@ from napari_disentangle.benchmark.datasets import SOURCES, dataset
 from napari_disentangle.benchmark.pictures import draw_pictures
 from napari_disentangle.benchmark.results import (
     FINISHED,
-    STOPPED,
     Confusion,
     Result,
     append_result,
@@ -23,6 +22,7 @@ from napari_disentangle.benchmark.results import (
     machine,
     now,
     read_results,
+    stopped_at,
 )
 from napari_disentangle.benchmark.tables import THROUGHPUT, Row, Table
 from napari_disentangle.benchmark.throughput import PARTICLES, measure
@@ -199,7 +199,7 @@ def _training(
     if run.state() == "stopped":
         if not clock.over:
             raise InputError(f"{run.path} was stopped by somebody; the row is run anew when it is asked for again.")
-        ended = f"{STOPPED} by the limit of {job.minutes:g} minutes after {epochs} epochs"
+        ended = stopped_at(job.minutes, epochs)
     scores, informative, confusion, pictures = None, {}, (), ()
     if trained:
         scores, informative = _scored(run, truth, made)
