@@ -15,6 +15,7 @@ from napari_disentangle.benchmark import PUBLISHED, TABLES, Row, planned, read_r
 from napari_disentangle.benchmark.datasets import SOURCES, dataset
 from napari_disentangle.benchmark.results import FILE, append_result
 from napari_disentangle.benchmark.running import run_job
+from napari_disentangle.benchmark.sweep import swept
 from napari_disentangle.benchmark.tables import THROUGHPUT
 from napari_disentangle.cli import main
 from napari_disentangle.io import read_particles
@@ -253,6 +254,26 @@ def test_pages_are_written_anew_from_the_results_beside_them(done: Path, tmp_pat
     assert [one.key for one in kept] == [one.key for one in read_results(done)]
     assert str(tmp_path.parent) not in (docs / "results.jsonl").read_text(), "no path of this machine"
     assert all(one.scores.truth.startswith("data/mnist-") for one in kept if one.scores is not None)
+
+
+def test_only_the_pictures_that_pages_show_go_beside_them(done: Path, tmp_path: Path) -> None:
+    write_tables(done, tmp_path)
+    shown = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "mnist-vae-two-spaces-0-60-traversal.png" in shown
+    assert (done / "pictures" / "mnist-vae-two-spaces-1-60-traversal.png").is_file()
+    assert shown == set(re.findall(r"\(pictures/([^)]+)\)", (tmp_path / "mnist.md").read_text()))
+
+
+def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) -> None:
+    result = next(one for one in read_results(done) if one.row == "harmony")
+    score = result.scores.model.p.value
+    for table, seed, row in (("five-100", 0, "harmony"), ("five-100", 1, "harmony"), ("five-0.1", 0, "harmony-no-kl")):
+        append_result(tmp_path, result.model_copy(update={"table": table, "seed": seed, "row": row}))
+    append_result(tmp_path, result.model_copy(update={"table": "five-wedge"}))
+    assert swept(read_results(tmp_path)) == {"harmony": {100.0: [score, score]}}, "no ablation, no other table"
+    pages = {path.stem: path.read_text() for path in write_tables(tmp_path, tmp_path / "docs")}
+    assert (tmp_path / "docs" / "pictures" / "five-snr.png").is_file()
+    assert {name for name, text in pages.items() if "(pictures/five-snr.png)" in text} == {"five-100", "five-0.1"}
 
 
 def test_stand_ins_are_called_so_and_rows_without_truth_are_shown(done: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from napari_disentangle.benchmark.datasets import SOURCES
 from napari_disentangle.benchmark.published import PUBLISHED
 from napari_disentangle.benchmark.results import FINISHED, read_results, write_results
 from napari_disentangle.benchmark.running import PICTURES, usual_size
+from napari_disentangle.benchmark.sweep import draw_sweep
 from napari_disentangle.benchmark.tables import TABLES, THROUGHPUT
 from napari_disentangle.errors import InputError
 from napari_disentangle.io.atomic import write_text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _OF_IDENTITY = ("p", "p1", "p_transform", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
 _OF_STATES = ("d_zz", "d_zc", "sap_z", "ari_z")
+SWEEP = "five-snr.png"
 ENOUGH = 0.95
 """P(c|z) whose time is told."""
 
@@ -64,11 +66,14 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
             written.append(docs / f"{table.name}.md")
             write_text(written[-1], render(table, found[table.name]), overwrite=True)
             if elsewhere:
-                _copy_pictures(found[table.name], out / PICTURES, docs / PICTURES)
+                _copy_pictures(_by_row(table, found[table.name]), out / PICTURES, docs / PICTURES)
     if not written:
         raise InputError(
             f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
         )
+    if any(TABLES[result.table].snr is not None for result in results):
+        (docs / PICTURES).mkdir(parents=True, exist_ok=True)
+        draw_sweep(results, docs / PICTURES / SWEEP)
     if elsewhere:
         write_results(docs, results)
     return written
@@ -85,6 +90,8 @@ def render(table: Table, results: Sequence[Result]) -> str:
     else:
         parts += [_scores(table, rows), _reasons(table, rows), _time_to(rows), _confusion(results)]
     parts += [_made_by(table, results)]
+    if table.snr is not None:
+        parts += [f"## At other SNR\n\n![P(c|z) of every model over the SNR]({PICTURES}/{SWEEP})"]
     if table.name != THROUGHPUT:
         parts += [_pictures(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -335,7 +342,7 @@ def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
     parts: list[str] = []
     sizes = Counter(name for name, _ in rows)
     for row, results in rows:
-        shown = next((result.pictures for result in results if result.pictures), ())
+        shown = _shown(results)
         name = row if sizes[row] == 1 else f"{row}, {results[0].particles} particles"
         parts += [f"![{name}: {one.rpartition('-')[2].removesuffix('.png')}]({PICTURES}/{one})" for one in shown]
     if not parts:
@@ -345,9 +352,14 @@ def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
     return "\n\n".join(["## Pictures", about, *parts])
 
 
-def _copy_pictures(results: Iterable[Result], source: Path, target: Path) -> None:
-    for result in results:
-        for name in result.pictures:
+def _shown(results: Sequence[Result]) -> tuple[str, ...]:
+    """Return the pictures of a row that its page shows: of its first seed that has some."""
+    return next((result.pictures for result in results if result.pictures), ())
+
+
+def _copy_pictures(rows: Sequence[tuple[str, list[Result]]], source: Path, target: Path) -> None:
+    for _, results in rows:
+        for name in _shown(results):
             if (source / name).is_file():
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, target / name)

@@ -50,6 +50,8 @@ class Table:
     """Whether P(c|z) is taken whenever codes are written, to see how soon it is there."""
     neighbours: str = ""
     """Identity whose states form a row, of which the confusion is given."""
+    snr: float | None = None
+    """Of the tables that are one data set at several."""
 
 
 _BATCH = 100
@@ -120,11 +122,11 @@ def _rows(table: str, source: str, *, decoders: bool = False) -> tuple[Row, ...]
     return tuple(rows)
 
 
-def _table(name: str, title: str, *, states: bool = False, decoders: bool = False) -> Table:
+def _table(name: str, title: str, *, states: bool = False, decoders: bool = False, snr: float | None = None) -> Table:
     on_trio = name.startswith("trio")
     return Table(
         name, title, name, _rows(name, name, decoders=decoders), states, followed=on_trio,
-        neighbours="groel-groes" if on_trio else "",
+        neighbours="groel-groes" if on_trio else "", snr=snr,
     )  # fmt: skip
 
 
@@ -143,7 +145,10 @@ _ALL = (
     _table("trio", "DualContrast's table 1: proteins", states=True),
     _table("trio-wedge", "The same with a missing wedge", states=True),
     _table("trio-junk", "The same with empty boxes among the particles", states=True),
-    *(_table(f"five-{snr}", f"Harmony's table 1: five molecules, SNR {snr}") for snr in ("100", "0.1", "0.05", "0.03", "0.01")),
+    *(
+        _table(f"five-{snr:g}", f"Harmony's table 1: five molecules, SNR {snr:g}", snr=snr)
+        for snr in (100.0, 0.1, 0.05, 0.03, 0.01)
+    ),
     _table("five-wedge", "Five molecules with a missing wedge"),
     _table("five-junk", "Five molecules with empty boxes among the particles"),
     _table("projections", "2D particles: simulated projections", states=True),
