@@ -11,13 +11,14 @@ import pytest
 from napari_disentangle.geometry import euler_to_matrix, geodesic_angle, matrix_to_euler
 from napari_disentangle.io import read_particles
 from napari_disentangle.metrics import align_frame, read_truth
+from napari_disentangle.models.base import MOST_FAMILIES
 from napari_disentangle.particles import ParticleSet, Pose
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.sample import MAPS
 from napari_disentangle.simulate import simulate_stack
 from napari_disentangle.training import prepare
 from napari_disentangle.training.inputs import geometry_of, read_inputs
-from napari_disentangle.training.posing import FoundPoses, find_poses, poses_like
+from napari_disentangle.training.posing import MOST_GROUPS, FoundPoses, find_poses, poses_like
 
 KNOWN, FEW = 120, 80
 SYMMETRY = "C3:z"
@@ -164,6 +165,7 @@ def test_a_group_of_two_molecules_is_two_that_are_aligned_anew(tmp_path):
     alike = np.random.default_rng(0).normal(0, 0.1, (80, 2)).astype(np.float32)
     told: list[str] = []
     posed = searched(particles, alike, Recipe().with_settings(["pose.mode=fixed"]), told)
+    assert MOST_GROUPS < MOST_FAMILIES, "a group can be parted whatever the mixture has taken"
     groups = ["1 of 1 (80 particles)", "1 of 2 (40 particles)", "2 of 2 (40 particles)"]
     assert list(dict.fromkeys(told)) == [f"average of group {which}" for which in groups]
     assert len(np.unique(posed.family)) == 2

@@ -83,6 +83,8 @@ class DualContrast(DisentanglingModel):
         self.linear = nn.Linear(spec.features, spec.content, bias=False) if spec.features else None
         self.transform_encoder = ConvEncoder(spec, WIDTH)
         self.transform = nn.Linear(WIDTH, 2 * spec.transform)
+        if spec.dims == 3:
+            self.register_buffer("evens", torch.ones(()))
         self.decoder = Decoder(spec.content + spec.transform, spec)
         if spec.dims == 3 and spec.features:
             self.make_room("conformations", spec.transform)
@@ -116,10 +118,21 @@ class DualContrast(DisentanglingModel):
                 self.transform.weight.mul_(0.1)
                 self.transform.bias.mul_(0.1)
 
+    def _features(self, small: Tensor) -> Tensor:
+        """Return what z is read from (b, WIDTH): of volumes as strong for every particle.
+
+        They come in units of the background: with little noise, a molecule's would be many times those of an empty box,
+        and z at its bound for all molecules.
+        """
+        found = self.transform_encoder(small)
+        if self.spec.dims == 2:
+            return found
+        return torch.where(self.get_buffer("evens") > 0, nn.functional.layer_norm(found, (WIDTH,)), found)
+
     def _read(self, particles: Tensor, families: Tensor | None) -> Code:
         """Return mu and logvar (b, t) of the transformation as they are read."""
         small = self.small(particles)
-        mean, logvar = self.transform(self.transform_encoder(small)).chunk(2, 1)
+        mean, logvar = self.transform(self._features(small)).chunk(2, 1)
         if families is not None and self.takes_eigenvolumes:
             mean = mean + self.along_eigenvolumes(small, families)
         return _bounded(mean), logvar.clamp(-8, 4)

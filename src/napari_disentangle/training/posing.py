@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 FEWEST = 20
 """Particles of a group below which it is not worth its own reference."""
-ALIKE = 0.8
+MOST_GROUPS = 12
+"""That a mixture makes; groups that are parted afterwards have more families to go to."""
+ALIKE = 0.75
 """Correlation of two averages from which they are taken for the same molecule in another frame."""
 
 
@@ -100,7 +102,7 @@ def find_poses(
     whole = particles.tilt_ranges() is None
     mode, reach = recipe.pose.mode, geometry.max_shift * geometry.edge
     known = known_pose(particles, mode)
-    count = suggest_count(content, most=min(MOST_FAMILIES, max(1, len(content) // (2 * FEWEST))))
+    count = suggest_count(content, most=min(MOST_GROUPS, max(1, len(content) // (2 * FEWEST))))
     group = cluster(content, method="gmm", k=count, seed=recipe.training.seed)
     group = _without_small(group, content)
     rotations, offsets = np.zeros((len(content), 3, 3)), np.zeros((len(content), 3))
