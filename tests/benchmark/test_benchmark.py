@@ -128,7 +128,7 @@ def test_a_row_whose_settings_have_changed_is_run_again_and_has_no_mean_with_wha
     append_result(
         tmp_path, old.model_copy(update={"settings": (*old.settings, "model.content_dims=5"), "date": "2999-01-01"})
     )
-    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    page, _ = write_tables(tmp_path, tmp_path / "docs")
     (line,) = (line for line in page.read_text().splitlines() if line.startswith("| vae-two-spaces"))
     assert line.startswith("| vae-two-spaces | 0 | 60 |"), "the other seed was found with other settings"
     (told,) = (line for line in page.read_text().splitlines() if line.startswith("- vae-two-spaces: `"))
@@ -145,7 +145,7 @@ def test_sizes_of_a_row_have_runs_and_pictures_of_their_own(done: Path, tmp_path
     append_result(
         tmp_path, result.model_copy(update={"size": usual.size, "particles": 10000, "pictures": ("a-traversal.png",)})
     )
-    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    page, _ = write_tables(tmp_path, tmp_path / "docs")
     assert "![pca, 60 particles: traversal](pictures/mnist-pca-0-60-traversal.png)" in page.read_text()
     assert "![pca, 10000 particles: traversal](pictures/a-traversal.png)" in page.read_text()
 
@@ -156,7 +156,7 @@ def test_a_page_tells_the_command_that_makes_each_of_its_rows_again(done: Path, 
     for seed in (0, 2):
         append_result(tmp_path, first.model_copy(update={"row": "harmony", "seed": seed, "size": 10000}))
     append_result(tmp_path, others[0].model_copy(update={"row": "vae", "seed": 1, "size": 60, "ended": limit}))
-    (page,) = write_tables(tmp_path, tmp_path / "docs")
+    page, _ = write_tables(tmp_path, tmp_path / "docs")
     start = "    napari-disentangle benchmark run DATA OUT --table mnist --row "
     commands = [line.removeprefix(start) for line in page.read_text().splitlines() if line.startswith(start)]
     assert commands == ["harmony --seeds 0 2", "vae --seeds 1 --size mnist=60 --minutes 0.5"]
@@ -218,13 +218,13 @@ def test_a_training_that_fails_is_a_result(data: Path, tmp_path: Path) -> None:
     assert "diverged" in result.ended
     assert result.scores is None
     assert not planned([replace(TABLES["mnist"], rows=(row,))], tmp_path, sizes={"mnist": 60})
-    (path,) = write_tables(tmp_path, tmp_path / "docs")
+    path, _ = write_tables(tmp_path, tmp_path / "docs")
     assert "diverged" in path.read_text()
 
 
 def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tmp_path: Path, capsys) -> None:
     assert main(["benchmark", "tables", str(done), "--docs", str(tmp_path / "docs")]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "docs" / "mnist.md")]
+    assert capsys.readouterr().out.split() == [str(tmp_path / "docs" / name) for name in ("mnist.md", "README.md")]
     text = (tmp_path / "docs" / "mnist.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     head = [cell.strip() for cell in table[0].replace(r"\|", "¦").strip("|").split("|")]
@@ -245,10 +245,10 @@ def test_tables_show_the_papers_figures_chance_and_the_invariants(done: Path, tm
 
 def test_pages_are_written_anew_from_the_results_beside_them(done: Path, tmp_path: Path) -> None:
     docs = tmp_path / "docs"
-    (page,) = write_tables(done, docs)
+    page, _ = write_tables(done, docs)
     text = page.read_text()
     page.unlink()
-    assert write_tables(docs, docs) == [page]
+    assert write_tables(docs, docs) == [page, docs / "README.md"]
     assert page.read_text() == text
     kept = read_results(docs)
     assert [one.key for one in kept] == [one.key for one in read_results(done)]
@@ -264,6 +264,22 @@ def test_only_the_pictures_that_pages_show_go_beside_them(done: Path, tmp_path: 
     assert shown == set(re.findall(r"\(pictures/([^)]+)\)", (tmp_path / "mnist.md").read_text()))
 
 
+def test_the_papers_models_stand_in_one_table(done: Path, tmp_path: Path) -> None:
+    result = next(one for one in read_results(done) if one.row == "harmony")
+    other = result.model_copy(update={"table": "five-0.1"})
+    failed = result.model_copy(update={"table": "linemod", "scores": None, "informativeness": {}, "ended": "diverged"})
+    for one in (*read_results(done), other, failed):
+        append_result(tmp_path, one)
+    *_, page = write_tables(tmp_path, tmp_path / "docs")
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in page.read_text().splitlines() if "](" in line]
+    told = {(row[0].strip("| "), row[1]): row for row in rows if len(row) > 2}
+    assert list(told) == [("[mnist](mnist.md)", "harmony"), ("[five-0.1](five-0.1.md)", "harmony")]
+    p, d_cc = (getattr(result.scores.model, key).value for key in ("p", "d_cc"))
+    assert told["[mnist](mnist.md)", "harmony"][4] == f"{p:+.3f}"
+    assert told["[mnist](mnist.md)", "harmony"][6] == f"{d_cc:+.3f} [+0.82]"
+    assert told["[five-0.1](five-0.1.md)", "harmony"][4] == f"{p:+.3f} [+0.861]"
+
+
 def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) -> None:
     result = next(one for one in read_results(done) if one.row == "harmony")
     score = result.scores.model.p.value
@@ -273,7 +289,11 @@ def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) ->
     assert swept(read_results(tmp_path)) == {"harmony": {100.0: [score, score]}}, "no ablation, no other table"
     pages = {path.stem: path.read_text() for path in write_tables(tmp_path, tmp_path / "docs")}
     assert (tmp_path / "docs" / "pictures" / "five-snr.png").is_file()
-    assert {name for name, text in pages.items() if "(pictures/five-snr.png)" in text} == {"five-100", "five-0.1"}
+    assert {name for name, text in pages.items() if "(pictures/five-snr.png)" in text} == {
+        "five-100",
+        "five-0.1",
+        "README",
+    }
 
 
 def test_stand_ins_are_called_so_and_rows_without_truth_are_shown(done: Path, tmp_path: Path) -> None:
@@ -285,7 +305,9 @@ def test_stand_ins_are_called_so_and_rows_without_truth_are_shown(done: Path, tm
         if table == THROUGHPUT:
             changes |= {"row": "harmony-32", "particles_per_second": {"32": (60.0, 64.5, 70.0)}}
         append_result(tmp_path, result.model_copy(update=changes))
-    trio, spa, throughput = (path.read_text() for path in sorted(write_tables(tmp_path, tmp_path / "docs"), key=_order))
+    trio, spa, throughput = (
+        path.read_text() for path in sorted(write_tables(tmp_path, tmp_path / "docs")[:-1], key=_order)
+    )
     assert "stand-in" in trio
     assert "D(z" in trio
     assert "stand-in" in spa
@@ -468,7 +490,7 @@ def test_what_is_followed_and_confused(data: Path, tmp_path: Path) -> None:
     assert one.states == ("1aon_nm+00", "1aon_nm+20")
     assert np.sum(one.counts) == 10
     assert one.within_one == 1
-    (path,) = write_tables(tmp_path, tmp_path / "docs")
+    path, _ = write_tables(tmp_path, tmp_path / "docs")
     text = path.read_text()
     assert "Rows: the true state" in text
     assert "P(c|z) was 0.95" in text

@@ -20,7 +20,7 @@ from napari_disentangle.metrics.evaluation import CodeScores
 from napari_disentangle.models import model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from napari_disentangle.benchmark.results import Result
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
 _OF_IDENTITY = ("p", "p1", "p_transform", "sap", "sap_spaces", "d_cc", "d_cz", "sap_c", "ari", "nmi")
 _OF_STATES = ("d_zz", "d_zc", "sap_z", "ari_z")
-SWEEP = "five-snr.png"
+OVERVIEW, SWEEP = "README.md", "five-snr.png"
+_CHART = f"![P(c|z) of every model over the SNR]({PICTURES}/{SWEEP})"
+_IN_OVERVIEW = ("p", "p1", "d_cc", "d_cz", "d_zz", "d_zc", "ari", "ari_z")
 ENOUGH = 0.95
 """P(c|z) whose time is told."""
 
 
 def write_tables(out: Path, docs: Path) -> list[Path]:
-    """Write DOCS/TABLE.md for every table that has results, with the newest results and the pictures beside them.
+    """Write DOCS/TABLE.md for every table that has results, and DOCS/README.md of the papers' models in all of them.
 
-    DOCS may be OUT: then its pages are written anew from the results that it has.
+    The newest results and the pictures go beside them. DOCS may be OUT: its pages are then written anew.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        The files of tables.
+        The files, that of all tables last.
 
     Raises
     ------
@@ -76,7 +78,39 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         draw_sweep(results, docs / PICTURES / SWEEP)
     if elsewhere:
         write_results(docs, results)
-    return written
+    write_text(docs / OVERVIEW, _overview(found), overwrite=True)
+    return [*written, docs / OVERVIEW]
+
+
+def _overview(found: Mapping[str, Sequence[Result]]) -> str:
+    """Return the rows of the two papers' models, all tables in one."""
+    titles = [str(CodeScores.model_fields[key].title) for key in _IN_OVERVIEW]
+    head = ["data", "model", "seeds", "particles", *titles, "I(content)", "I(transformation)", "invariants' P(c|z)"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for table in TABLES.values():
+        for name, results in _by_row(table, found.get(table.name, ())):
+            if name != results[0].model or not model_info(name).first or not any(r.informativeness for r in results):
+                continue
+            published = PUBLISHED.get(table.name, {}).get(name, {})
+            scores = [r.scores for r in results if r.scores is not None]
+            told = {key: [getattr(one.model, key) for one in scores] for key in _IN_OVERVIEW}
+            invariants = [one.invariants.p for one in scores[:1] if one.invariants is not None]
+            lines.append(
+                _line([
+                    f"[{table.name}]({table.name}.md)", name, " ".join(str(r.seed) for r in results),
+                    _span(r.particles for r in results), *(_cell(told[key], published.get(key)) for key in told),
+                    *(_cell([r.informativeness.get(code) for r in results]) for code in ("content", "transformation")),
+                    _cell(invariants),
+                ])
+            )  # fmt: skip
+    about = (
+        "Mean over the seeds and their standard deviation, the paper's figure in square brackets. Particles of one table may differ in number: "
+        "each size has a row. What the scores are, and what was found: [the benchmark](../benchmark.md)."
+    )
+    parts = ["# The two papers' models in all tables", about, "\n".join(lines)]
+    if any(found.get(table.name) for table in TABLES.values() if table.snr is not None):
+        parts.append(_CHART)
+    return "\n\n".join(parts) + "\n"
 
 
 def render(table: Table, results: Sequence[Result]) -> str:
@@ -91,7 +125,7 @@ def render(table: Table, results: Sequence[Result]) -> str:
         parts += [_scores(table, rows), _reasons(table, rows), _time_to(rows), _confusion(results)]
     parts += [_made_by(table, results)]
     if table.snr is not None:
-        parts += [f"## At other SNR\n\n![P(c|z) of every model over the SNR]({PICTURES}/{SWEEP})"]
+        parts += [f"## At other SNR\n\n{_CHART}"]
     if table.name != THROUGHPUT:
         parts += [_pictures(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
