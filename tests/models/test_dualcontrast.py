@@ -76,12 +76,16 @@ def test_conformations_are_found_in_the_canonical_pose(posed):
     assert between > 3 * within  # and content tells the molecules apart, not their states
 
 
-def test_strong_volumes_do_not_drive_a_transformation_to_its_bound(posed):
+def test_codes_come_back_from_their_bound(posed):
     model = built()
     model.keep_poses()
-    model.eval()
-    strong = model.encode(replace(posed, volumes=posed.volumes * 1e4))
-    assert strong.transform.abs().max() < 2
+    heads = (model.content[-1].bias, SPEC.content), (model.transform.bias, SPEC.transform)
+    with torch.no_grad():
+        for bias, dimensions in heads:
+            bias[:dimensions] = 200.0  # where tanh is flat
+    model(posed, generator()).total.backward()
+    for bias, dimensions in heads:
+        assert (bias.grad[:dimensions] > 0.1).all()
 
 
 def test_what_was_settled_is_what_is_encoded_from_then_on(posed):
@@ -118,8 +122,7 @@ def test_posed_transformations_start_at_the_eigenvolumes_of_their_family(posed):
     weights = model.transform.weight.clone()
     model.take_eigenvolumes(mean, axes)
     assert torch.equal(model.transform.weight, weights), "taken up again at the same step"
-    apart = without[kind == 0, 0].mean() - without[kind == 1, 0].mean()
-    assert apart.abs() < 0.2, "and is not what the particles say without them"
+    assert without.abs().max() < 0.6, "and is not what the particles say without them"
 
 
 def test_a_reconstruction_lies_as_its_particle_does(posed):

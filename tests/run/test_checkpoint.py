@@ -12,7 +12,7 @@ import torch
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.models import build_model
-from napari_disentangle.models.base import BY_FAMILY, LATER, MOST_FAMILIES, Batch, Spec
+from napari_disentangle.models.base import BY_FAMILY, MOST_FAMILIES, Spec
 from napari_disentangle.run import checkpoint as module
 from napari_disentangle.run.checkpoint import (
     Counters,
@@ -193,19 +193,3 @@ def test_what_an_earlier_version_knew_of_fewer_families_is_kept(tmp_path: Path) 
         old, new = models[0].get_buffer(name), models[1].get_buffer(name)
         assert torch.equal(new[: len(old)], old)
         assert not new[len(old) :].any()
-
-
-def test_a_model_of_an_earlier_version_reads_particles_as_it_did(tmp_path: Path) -> None:
-    old, new = (build_model("dualcontrast", Spec(dims=3, coarse=16, fine=16, sphere=0.4)).eval() for _ in range(2))
-    for name in LATER:
-        old.register_buffer(name, torch.zeros_like(old.get_buffer(name)), persistent=False)
-    save_checkpoint(tmp_path, old, torch.optim.Adam(old.parameters()), torch.Generator(), Counters(1, 1, 1.0))
-    found = checkpoint_folder(tmp_path)
-    assert found is not None
-    volumes, turns = torch.randn(2, 16, 16, 16), torch.eye(3).repeat(2, 1, 1)
-    batch = Batch(volumes, torch.zeros(2, 0), turns, torch.zeros(2, 3))
-    assert not torch.equal(new.encode(batch).transform, old.encode(batch).transform)
-    load_weights(found, new)
-    assert torch.equal(new.encode(batch).transform, old.encode(batch).transform)
-    new.get_buffer("evens").fill_(1)
-    assert not torch.equal(new.encode(batch).transform, old.encode(batch).transform)

@@ -23,8 +23,6 @@ MOST_FAMILIES = 16
 """Canonical frames that a search of poses tells apart."""
 BY_FAMILY = ("eigen_mean", "eigen_axes", "centres", "settled")
 """Names of the buffers of a model that have a row for each."""
-LATER = ("evens",)
-"""Names of the buffers that models of an earlier version lack: they are 0 there."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ WITHIN = 1.5
 """Weight of the spread of content within families, over all its spread."""
 KL = 0.01
 """Weight of the Kullback-Leibler terms, the paper's."""
+OUTSIDE = 0.01
+"""Weight of what lies outside `LARGEST` before it is squashed, where a code no longer follows its loss."""
 
 
 class DualContrast(DisentanglingModel):
@@ -47,13 +49,14 @@ class DualContrast(DisentanglingModel):
 
     With q(c, z | x) the encoder and p(x | c, z) the decoder of a particle x and of its turned copy Rx,
 
-        loss = 4 [ L(x) + L(Rx) ] + 0.01 KL + L_con(c) + L_con(z)
+        loss = 4 [ L(x) + L(Rx) ] + 0.01 KL + L_con(c) + L_con(z) + 0.01 outside
         L(x) = D(p(c, z), x) / var(x),   KL = KL(c) + KL(z) of all that is drawn
         L_con(a) = mean(1 - |cos(a, a_positive)|) + mean |cos(a, a_negative)|
 
     D is the squared error inside a soft sphere, KL is against N(0, I). Of the content, Rx is the positive partner and
     all other particles are negative ones. Of the transformation, Rx is the negative partner, and positive ones are
-    codes of two decoded particles of different content and the same z ~ N(0, I).
+    codes of two decoded particles of different content and the same z ~ N(0, I). `outside` is, of volumes, the squared
+    distance to [-3, 3] of what is squashed to be a code.
 
     Beyond the paper: a particle is redrawn from the content of its copy, so that only z can say how it lies
     (`exchange`); what the two codes know of each other is a loss (`independence`); D is divided by the variance of the
@@ -83,13 +86,12 @@ class DualContrast(DisentanglingModel):
         self.linear = nn.Linear(spec.features, spec.content, bias=False) if spec.features else None
         self.transform_encoder = ConvEncoder(spec, WIDTH)
         self.transform = nn.Linear(WIDTH, 2 * spec.transform)
-        if spec.dims == 3:
-            self.register_buffer("evens", torch.ones(()))
         self.decoder = Decoder(spec.content + spec.transform, spec)
         if spec.dims == 3 and spec.features:
             self.make_room("conformations", spec.transform)
         self.register_buffer("centres", torch.zeros(MOST_FAMILIES, spec.transform))  # running, for training
         self.register_buffer("settled", torch.zeros(MOST_FAMILIES, spec.transform))  # measured, for codes
+        self._outside: list[Tensor] = []  # of the codes of one step
 
     def keep_poses(self) -> None:
         """See transformation codes in the pose of the batch from here on."""
@@ -107,7 +109,7 @@ class DualContrast(DisentanglingModel):
         """Return mu and logvar (b, c) of the content."""
         features, scaled = self.encoder(self.small(particles)), self.features_of(batch)
         mean, logvar = self.content(torch.cat([features, scaled], 1)).chunk(2, 1)
-        return _bounded(mean if self.linear is None else mean + self.linear(scaled)), logvar.clamp(-8, 4)
+        return self._bounded(mean if self.linear is None else mean + self.linear(scaled)), logvar.clamp(-8, 4)
 
     def take_eigenvolumes(self, mean: Tensor, axes: Tensor) -> None:
         """As `DisentanglingModel.take_eigenvolumes`; what is learned starts again, small beside them."""
@@ -118,24 +120,19 @@ class DualContrast(DisentanglingModel):
                 self.transform.weight.mul_(0.1)
                 self.transform.bias.mul_(0.1)
 
-    def _features(self, small: Tensor) -> Tensor:
-        """Return what z is read from (b, WIDTH): of volumes as strong for every particle.
-
-        They come in units of the background: with little noise, a molecule's would be many times those of an empty box,
-        and z at its bound for all molecules.
-        """
-        found = self.transform_encoder(small)
-        if self.spec.dims == 2:
-            return found
-        return torch.where(self.get_buffer("evens") > 0, nn.functional.layer_norm(found, (WIDTH,)), found)
-
     def _read(self, particles: Tensor, families: Tensor | None) -> Code:
         """Return mu and logvar (b, t) of the transformation as they are read."""
         small = self.small(particles)
-        mean, logvar = self.transform(self._features(small)).chunk(2, 1)
+        mean, logvar = self.transform(self.transform_encoder(small)).chunk(2, 1)
         if families is not None and self.takes_eigenvolumes:
             mean = mean + self.along_eigenvolumes(small, families)
-        return _bounded(mean), logvar.clamp(-8, 4)
+        return self._bounded(mean), logvar.clamp(-8, 4)
+
+    def _bounded(self, codes: Tensor) -> Tensor:
+        """Return codes squashed to within `LARGEST`: cosines alone would let them grow without end."""
+        if self.training and self.spec.dims == 3:
+            self._outside.append((codes.abs() - LARGEST).clamp_min(0).square().sum(1).mean())
+        return LARGEST * torch.tanh(codes / LARGEST)
 
     def _transform(self, particles: Tensor, families: Tensor | None = None) -> Code:
         """Return mu and logvar (b, t) of the transformation; mu is centred within each family."""
@@ -228,6 +225,10 @@ class DualContrast(DisentanglingModel):
         kl = found.pop("kl")
         total = VOXELS * sum(found.values()) + (KL if self.spec.kl is None else self.spec.kl) * kl + content + transform
         terms = found | {"content_pairs": content, "transformation_pairs": transform, "kl": kl}
+        if self._outside:
+            terms["outside"] = torch.stack(self._outside).sum()
+            total = total + OUTSIDE * terms["outside"]
+            self._outside.clear()
         return Losses(total, {name: term.detach() for name, term in terms.items()})
 
     def _plain_losses(
@@ -306,11 +307,6 @@ class DualContrast(DisentanglingModel):
         of = None if families is None else torch.cat([families[order[:half]], families[order[-half:]]])
         first, second = self._read(drawn, of)[0].chunk(2)
         return _towards(first, second, "positive")
-
-
-def _bounded(codes: Tensor) -> Tensor:
-    """Return codes squashed to within `LARGEST`: cosines alone would let them grow without end."""
-    return LARGEST * torch.tanh(codes / LARGEST)
 
 
 def _variance(particles: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.models.base import BY_FAMILY, LATER
+from napari_disentangle.models.base import BY_FAMILY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,15 +130,13 @@ def checkpoint_folder(folder: Path) -> Path | None:
 def load_weights(checkpoint: Path, model: torch.nn.Module, device: str = "cpu") -> None:
     """Load the weights of a checkpoint into a model of the same settings.
 
-    One of an earlier version may know fewer families of particles, and lack what came later: what it has not is 0.
+    One of an earlier version may know fewer families of particles: what it has not is 0.
     """
     import torch
     from safetensors.torch import load_file
 
     stored = load_file(checkpoint / "model.safetensors", device=device)
     for name, buffer in model.named_buffers():
-        if name in LATER and name not in stored:
-            stored[name] = torch.zeros_like(buffer)
         if name in BY_FAMILY and len(stored.get(name, buffer)) < len(buffer):
             stored[name] = torch.cat([stored[name], buffer[len(stored[name]) :].to(stored[name])])
     model.load_state_dict(stored)
