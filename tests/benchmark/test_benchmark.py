@@ -285,7 +285,8 @@ def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) ->
     score = result.scores.model.p.value
     for table, seed, row in (("five-100", 0, "harmony"), ("five-100", 1, "harmony"), ("five-0.1", 0, "harmony-no-kl")):
         append_result(tmp_path, result.model_copy(update={"table": table, "seed": seed, "row": row}))
-    append_result(tmp_path, result.model_copy(update={"table": "five-wedge"}))
+    for table in ("five-wedge", "of an earlier version"):
+        append_result(tmp_path, result.model_copy(update={"table": table}))
     assert swept(read_results(tmp_path)) == {"harmony": {100.0: [score, score]}}, "no ablation, no other table"
     pages = {path.stem: path.read_text() for path in write_tables(tmp_path, tmp_path / "docs")}
     assert (tmp_path / "docs" / "pictures" / "five-snr.png").is_file()

@@ -73,7 +73,7 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
         raise InputError(
             f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
         )
-    if any(TABLES[result.table].snr is not None for result in results):
+    if _is_swept(found):
         (docs / PICTURES).mkdir(parents=True, exist_ok=True)
         draw_sweep(results, docs / PICTURES / SWEEP)
     if elsewhere:
@@ -108,9 +108,13 @@ def _overview(found: Mapping[str, Sequence[Result]]) -> str:
         "each size has a row. What the scores are, and what was found: [the benchmark](../benchmark.md)."
     )
     parts = ["# The two papers' models in all tables", about, "\n".join(lines)]
-    if any(found.get(table.name) for table in TABLES.values() if table.snr is not None):
+    if _is_swept(found):
         parts.append(_CHART)
     return "\n\n".join(parts) + "\n"
+
+
+def _is_swept(found: Mapping[str, Sequence[Result]]) -> bool:
+    return any(found.get(table.name) for table in TABLES.values() if table.snr is not None)
 
 
 def render(table: Table, results: Sequence[Result]) -> str:

@@ -31,7 +31,7 @@ def swept(results: Iterable[Result]) -> dict[str, dict[float, list[float]]]:
     """Return model -> SNR -> P(c|z) of each seed, of the tables that have an SNR; ablations are left out."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        snr = TABLES[result.table].snr
+        snr = TABLES[result.table].snr if result.table in TABLES else None  # one that is no longer there
         if snr is None or result.scores is None or result.row != result.model:
             continue
         value = getattr(result.scores.model, SCORE).value
