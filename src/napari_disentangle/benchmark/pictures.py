@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -181,6 +182,11 @@ def _write(
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set_xlabel(title, fontsize=8)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, instead of what is there."""
     out = BytesIO()
     figure.savefig(out, format="png")
     with new_file(path, overwrite=True) as part:

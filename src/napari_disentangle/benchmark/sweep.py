@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from napari_disentangle.benchmark.pictures import save_figure
 from napari_disentangle.benchmark.published import PUBLISHED
 from napari_disentangle.benchmark.tables import TABLES
-from napari_disentangle.io.atomic import new_file
 from napari_disentangle.metrics.evaluation import CodeScores
 from napari_disentangle.models import model_info
 
@@ -50,44 +49,26 @@ def draw_sweep(results: Iterable[Result], path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
     axes = figure.subplots()
     for k, name in enumerate(names):
-        colour, width = COLOURS[k % len(COLOURS)], 2.2 if model_info(name).first else 1.0
+        style: dict[str, Any] = {
+            "color": COLOURS[k % len(COLOURS)],
+            "linewidth": 2.2 if model_info(name).first else 1.0,
+        }
         line = sorted((steps.index(snr), values) for snr, values in ours[name].items())
+        axes.plot([at for at, _ in line], [sum(values) / len(values) for _, values in line], ".-", label=name, **style)
         axes.plot(
-            [at for at, _ in line],
-            [sum(values) / len(values) for _, values in line],
-            ".-",
-            label=name,
-            color=colour,
-            linewidth=width,
-        )
-        axes.plot(
-            [at for at, values in line for _ in values],
-            [one for _, values in line for one in values],
-            ".",
-            color=colour,
-            linewidth=width,
+            [at for at, values in line for _ in values], [one for _, values in line for one in values], ".", **style
         )
         printed = _printed(name)
         if printed:
             places = [steps.index(snr) for snr, _ in printed]
-            axes.plot(
-                places,
-                [value for _, value in printed],
-                "x--",
-                label=f"{name}, the paper's",
-                color=colour,
-                linewidth=width,
-            )
+            axes.plot(places, [value for _, value in printed], "x--", label=f"{name}, the paper's", **style)
     axes.set_xticks(range(len(steps)), [f"{snr:g}" for snr in steps])
     axes.set_xlabel("SNR")
     axes.set_ylabel(CodeScores.model_fields[SCORE].title or SCORE)
     axes.set_ylim(0, 1.03)
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
-    out = BytesIO()
-    figure.savefig(out, format="png")
-    with new_file(path, overwrite=True) as part:
-        part.write_bytes(out.getvalue())
+    save_figure(figure, path)
 
 
 def _printed(row: str) -> list[tuple[float, float]]:
