@@ -54,6 +54,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu() -> str:
+    """The device of a GPU; tests that need one are skipped where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU, which PyTorch does not find here")
+    return "cuda"
+
+
+@pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     """Settings that train boxes of 16 voxels in a second."""
     return TINY

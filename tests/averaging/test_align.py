@@ -61,6 +61,15 @@ def test_the_volume_is_the_boxes_at_the_poses_returned(clear: Sample, found) -> 
     assert again.volume == pytest.approx(found.volume, abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["free", "local"])
+def test_a_gpu_finds_what_the_cpu_finds(clear: Sample, found, gpu: str, mode: str) -> None:
+    there = average(clear.particles, None if mode == "free" else found.pose, mode=mode, starts=1, seed=3, device=gpu)
+    degrees, voxels = residual(there.pose, clear.truth)
+    assert degrees < 5
+    assert voxels < 0.5
+    assert match_volume(there.volume, found.volume, radius=8).correlation > 0.97
+
+
 def test_the_same_seed_gives_the_same_bits(clear: Sample) -> None:
     few = clear.particles.subset(np.arange(8))
     told: list[float] = []

@@ -9,7 +9,7 @@ import pytest
 from molecules import VOXEL, molecule, place
 
 from napari_disentangle.averaging import compare
-from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import resampled
 from napari_disentangle.geometry import random_rotations

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from molecules import molecule, place
 from scipy.spatial.transform import Rotation
 
-from napari_disentangle.averaging.match import match_volume, onto, shift_grid, sphere
-from napari_disentangle.geometry import geodesic_angle, random_rotations
+from napari_disentangle.averaging.match import match_volume, onto, shift_grid
+from napari_disentangle.averaging.points import Sphere, sphere
+from napari_disentangle.geometry import align_volumes, geodesic_angle, place_volumes, random_rotations
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -18,6 +20,23 @@ def test_finds_a_rigid_motion(seed: int) -> None:
     assert geodesic_angle(match.rotation, rotation[0]) < 1.5
     assert match.shift == pytest.approx(shift[0], abs=0.15)
     assert match.correlation > 0.99
+
+
+def test_a_gpu_finds_the_same(gpu: str) -> None:
+    rotation, shift = random_rotations(1, np.random.default_rng(0)), np.array([[1.0, -0.5, 0.2]])
+    match = match_volume(place(molecule(), rotation, shift)[0], molecule(), radius=8, device=gpu)
+    assert geodesic_angle(match.rotation, rotation[0]) < 1.5
+    assert match.correlation > 0.99
+
+
+def test_in_a_sphere_volumes_are_moved_as_in_a_box() -> None:
+    inside, rng = Sphere.of(20, 8, "cpu"), np.random.default_rng(0)
+    volume, turns = torch.as_tensor(molecule()), torch.as_tensor(random_rotations(3, rng)).float()
+    moves = torch.as_tensor(rng.uniform(-2, 2, (3, 3))).float()
+    whole = align_volumes(volume.expand(3, 20, 20, 20), turns, moves)
+    torch.testing.assert_close(inside.aligned(volume, turns, moves), inside.of_volumes(whole), atol=1e-5, rtol=1e-5)
+    whole = place_volumes(volume.expand(3, 20, 20, 20), turns, torch.zeros(3, 3))
+    torch.testing.assert_close(inside.placed(volume, turns), inside.of_volumes(whole), atol=1e-5, rtol=1e-5)
 
 
 def test_keeps_the_hand() -> None:

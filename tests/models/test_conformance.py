@@ -302,6 +302,31 @@ def test_the_same_seed_is_the_same_to_the_bit(name: str, kind: str) -> None:
     assert drew != all(torch.equal(a, b) for a, b in zip(once, two_steps(1, 3), strict=True))
 
 
+@pytest.mark.parametrize(("name", "kind"), cases(linear=False))
+def test_a_gpu_finds_what_the_cpu_finds(name: str, kind: str, gpu: str) -> None:
+    """The same losses and codes, as all random numbers are drawn on the CPU; and gradients that are finite."""
+    what = KINDS[kind]
+    model, other = built(name, what), built(name, what).to(gpu)
+    for size in {what.coarse, what.fine}:
+        batch = batch_of(what, size, frames=what.wedge)
+        there = Batch(**{key: None if value is None else value.to(gpu) for key, value in vars(batch).items()})
+        losses, found = model.train()(batch, generator()), other.train()(there, generator())
+        found.total.backward()
+        assert found.total.device.type == "cuda"
+        assert losses.terms.keys() == found.terms.keys()
+        for key, value in losses.terms.items():
+            torch.testing.assert_close(
+                found.terms[key].cpu(), value, atol=5e-3, rtol=1e-2, msg=lambda m, key=key: f"{key}: {m}"
+            )
+        assert all(p.grad.isfinite().all() for p in other.parameters() if p.grad is not None)
+        ours, theirs = model.eval().encode(batch), other.eval().encode(there)
+        torch.testing.assert_close(theirs.content.cpu(), ours.content, atol=5e-3, rtol=1e-2)
+        torch.testing.assert_close(theirs.transform.cpu(), ours.transform, atol=5e-3, rtol=1e-2)
+        if MODELS[name].decodes:
+            shown = other.reconstruct(there, theirs)
+            torch.testing.assert_close(shown.cpu(), model.reconstruct(batch, ours), atol=1e-2, rtol=2e-2)
+
+
 @pytest.mark.parametrize(("name", "kind"), [case for case in cases() if MODELS[case[0]].kind == "linear"])
 def test_linear_models_are_solved_the_same_again(name: str, kind: str) -> None:
     first, second = ready(name, KINDS[kind]), ready(name, KINDS[kind])

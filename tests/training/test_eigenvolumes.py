@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.geometry import align_volumes, place_volumes, random_rotations
 from napari_disentangle.sample import MAPS

@@ -37,11 +37,13 @@ def spikes(tmp_path_factory):
     return read_particles(done.particles), read_truth(done.truth).rotations, content
 
 
-def searched(particles: ParticleSet, content: np.ndarray, recipe: Recipe, told: list[str] | None = None) -> FoundPoses:
+def searched(
+    particles: ParticleSet, content: np.ndarray, recipe: Recipe, told: list[str] | None = None, device: str = "cpu"
+) -> FoundPoses:
     """Search poses; what is told on the way is appended to `told`."""
     tell = [] if told is None else told
     inputs = read_inputs(particles, recipe)
-    return find_poses(inputs, content, recipe, device="cpu", progress=lambda what, _: tell.append(what))
+    return find_poses(inputs, content, recipe, device=device, progress=lambda what, _: tell.append(what))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,13 @@ def test_two_groups_of_one_molecule_share_a_frame(spikes, found):
     assert len(np.unique(found.family)) == 1
     assert np.median(errors) < 10
     assert (errors < 20).mean() > 0.9
+
+
+def test_a_gpu_finds_them_too(spikes, gpu):
+    particles, truth, content = spikes
+    posed = searched(particles.subset(np.arange(KNOWN)), content[:KNOWN], Recipe(), device=gpu)
+    assert len(np.unique(posed.family)) == 1
+    assert np.median(align_frame(posed.pose.rotations, truth[:KNOWN], SYMMETRY).errors) < 10
 
 
 def test_about_imported_poses_groups_that_superpose_are_a_family(spikes):

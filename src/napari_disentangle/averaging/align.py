@@ -11,7 +11,7 @@ from napari_disentangle.averaging.anchor import Anchor
 from napari_disentangle.averaging.boxes import load_boxes, read_chunks
 from napari_disentangle.averaging.fsc import fsc, resolution
 from napari_disentangle.averaging.halves import split_halves
-from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.averaging.pose_search import COARSE, FINER, PoseSearch
 from napari_disentangle.averaging.refine import Poses, half_averages, references, refine_round, rejoined
 from napari_disentangle.averaging.wedges import wedges_of

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.averaging.fsc import fsc, resolution
-from napari_disentangle.averaging.match import match_volume, sphere
+from napari_disentangle.averaging.match import match_volume
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import resampled
 from napari_disentangle.io.mrc import open_map, read_header

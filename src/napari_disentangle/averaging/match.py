@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_disentangle.averaging.points import Sphere
 from napari_disentangle.fourier import fourier_crop
 from napari_disentangle.geometry import align_volumes, geodesic_angle, rotation_grid, xyz_to_zyx
 
@@ -42,18 +43,9 @@ class Match:
         return align_volumes(torch.as_tensor(volume)[None], turn, shift)[0].numpy()
 
 
-def sphere(n: int, radius: float, soft: float = 0.0) -> Map:
-    """Return a (n, n, n) mask about voxel n // 2: 1 within `radius` voxels, then a cosine edge `soft` voxels wide."""
-    axis = np.arange(n) - n // 2
-    r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
-    if not soft:
-        return (r <= radius).astype(np.float32)
-    return (0.5 + 0.5 * np.cos(np.pi * np.clip((r - radius) / soft, 0, 1))).astype(np.float32)
-
-
 def match_volume(
     volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius: float, max_shift: float | None = None,
-    starts: Floats | None = None,
+    starts: Floats | None = None, device: str = "cpu",
 ) -> Match:  # fmt: skip
     """Move `volume` onto `reference` and correlate them in a sphere.
 
@@ -69,6 +61,8 @@ def match_volume(
         Largest shift of the search, in voxels; default n / 8.
     starts : (k, 3, 3), optional
         Rotations that the ascent starts from, instead of the search; it may climb far from them, at any shift.
+    device : str
+        For torch.
 
     Returns
     -------
@@ -82,21 +76,22 @@ def match_volume(
     max_shift = n / 8 if max_shift is None else max_shift
     coarse = min(n, COARSE)
     scale = n / coarse
-    small, target = (torch.as_tensor(fourier_crop(v, coarse)) for v in (volume, reference))
+    small, target = (torch.as_tensor(fourier_crop(v, coarse)).to(device) for v in (volume, reference))
     if starts is None:
         rotations, shifts = _global_search(small, target, radius / scale, max_shift / scale)
     else:
-        rotations, shifts = torch.as_tensor(starts, dtype=torch.float32), torch.zeros(len(starts), 3)
+        rotations = torch.as_tensor(starts, dtype=torch.float32).to(device)
+        shifts = torch.zeros(len(starts), 3, device=device)
     rotations, shifts, score = ascend(small, target, radius / scale, rotations, shifts, steps=30)
     best = torch.argsort(score, descending=True, stable=True)[:3]
     # From here on the reference is what moves: sampling blurs, and blur would make a noisy volume look better
-    large, target = (torch.as_tensor(np.ascontiguousarray(v, dtype=np.float32)) for v in (reference, volume))
+    large, target = (torch.as_tensor(np.ascontiguousarray(v, dtype=np.float32)).to(device) for v in (reference, volume))
     rotations, shifts = rotations[best], shifts[best] * scale
     back = rotations.transpose(1, 2)
     back, shifts, score = ascend(large, target, radius, back, -(back @ shifts[..., None])[..., 0], steps=40)
     k = int(score.argmax())
-    rotation = back[k].double().numpy().T
-    return _polish(volume, reference, radius, rotation, -rotation @ shifts[k].double().numpy())
+    rotation = back[k].cpu().double().numpy().T
+    return _polish(volume, reference, radius, rotation, -rotation @ shifts[k].cpu().double().numpy())
 
 
 def onto(volume: NDArray[np.float32], reference: NDArray[np.float32], *, radius: float) -> NDArray[np.float32]:
@@ -119,29 +114,27 @@ def _global_search(volume: Tensor, reference: Tensor, radius: float, max_shift: 
     """Return rotations (k, 3, 3) and shifts (k, 3) of the best correlations, no two within 20 degrees."""
     import torch
 
-    n = reference.shape[-1]
-    mask = torch.as_tensor(sphere(n, radius))
-    target = (reference - (reference * mask).sum() / mask.sum()) * mask
+    n, device = reference.shape[-1], str(reference.device)
+    inside, around = (Sphere.of(n, r, device) for r in (radius, radius + 1))  # sampling blurs the edge outwards
+    values = inside.of_volumes(reference[None])
+    target = inside.filled(values - values.mean())[0]
     shifts = shift_grid(max_shift, 1.0)
-    eye = torch.eye(3).expand(len(shifts), 3, 3)
-    moved = align_volumes(volume.expand(len(shifts), n, n, n), eye, torch.as_tensor(shifts, dtype=torch.float32))
-    mean = (moved * mask).sum((1, 2, 3)) / mask.sum()
-    norm = ((moved - mean[:, None, None, None]) ** 2 * mask).sum((1, 2, 3)).sqrt() * target.norm()
+    eye = torch.eye(3, device=device).expand(len(shifts), 3, 3)
+    moves = torch.as_tensor(shifts, dtype=torch.float32).to(device)
+    moved = inside.aligned(volume, eye, moves)
+    norm = (moved - moved.mean(1, keepdim=True)).norm(dim=1) * target.norm()
+    moved = around.aligned(volume, eye, moves)
     grid = rotation_grid(15)
-    matrices = torch.as_tensor(grid, dtype=torch.float32)
-    rows: list[Tensor] = []
-    for part in matrices.split(512):
-        # <target, volume(A x + p)> = <target(A^T x), volume(x + p)>, and the sphere's norm does not depend on A
-        turned = align_volumes(target.expand(len(part), n, n, n), part.transpose(1, 2), torch.zeros(len(part), 3))
-        rows.append(turned.flatten(1) @ moved.flatten(1).T / norm.clamp_min(1e-12))
-    best, at = torch.cat(rows).max(1)
+    matrices = torch.as_tensor(grid, dtype=torch.float32).to(device)
+    # <target, volume(A x + p)> = <target(A^T x), volume(x + p)>, and the sphere's norm does not depend on A
+    best, at = (around.placed(target, matrices) @ moved.T / norm.clamp_min(1e-12)).max(1)
     chosen: list[int] = []
     for k in torch.argsort(best, descending=True, stable=True).tolist():
         if not chosen or geodesic_angle(grid[chosen], grid[k]).min() > 20:
             chosen.append(k)
         if len(chosen) == STARTS:
             break
-    return matrices[chosen], torch.as_tensor(shifts[at[chosen].numpy()], dtype=torch.float32)
+    return matrices[chosen], moves[at[chosen]]
 
 
 def ascend(
@@ -150,24 +143,23 @@ def ascend(
     """Climb the correlation from each start with Adam; return the best rotations, shifts and correlations met."""
     import torch
 
-    n = reference.shape[-1]
-    mask = torch.as_tensor(sphere(n, radius))
-    weight = mask / mask.sum()
-    target = reference - (reference * weight).sum()
-    target = target * weight / ((target**2 * weight).sum().sqrt() + 1e-12)
-    step = torch.zeros(len(rotations), 6, requires_grad=True)
+    n, device = reference.shape[-1], str(reference.device)
+    inside = Sphere.of(n, radius, device)
+    target = inside.of_volumes(reference[None])[0]
+    target = target - target.mean()
+    target = target / (target.norm() + 1e-12)
+    step = torch.zeros(len(rotations), 6, device=device, requires_grad=True)
     # One unit of either moves the sphere's surface by about one voxel
-    scale = torch.tensor([1.0 / radius] * 3 + [1.0] * 3)
+    scale = torch.tensor([1.0 / radius] * 3 + [1.0] * 3, device=device)
     optimiser = torch.optim.Adam([step], lr=0.5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=0.02)
-    best = torch.full((len(rotations),), -torch.inf)
-    kept = torch.zeros(len(rotations), 6)
-    batch = volume.expand(len(rotations), n, n, n)
+    best = torch.full((len(rotations),), -torch.inf, device=device)
+    kept = torch.zeros(len(rotations), 6, device=device)
     for _ in range(steps + 1):
         turn, move = (step * scale).split(3, dim=1)
-        moved = align_volumes(batch, rotation_from_vector(turn) @ rotations, shifts + move)
-        centred = moved - (moved * weight).sum((1, 2, 3), keepdim=True)
-        score = (centred * target).sum((1, 2, 3)) / ((centred**2 * weight).sum((1, 2, 3)).sqrt() + 1e-12)
+        moved = inside.aligned(volume, rotation_from_vector(turn) @ rotations, shifts + move)
+        centred = moved - moved.mean(1, keepdim=True)
+        score = centred @ target / (centred.norm(dim=1) + 1e-12)
         better = score.detach() > best
         best = torch.where(better, score.detach(), best)
         kept[better] = (step.detach() * scale)[better]

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.averaging.boxes import both_sides, interpolation_transfer, phases, shell_sum
-from napari_disentangle.averaging.match import sphere
-from napari_disentangle.averaging.points import CHUNK, Sphere
+from napari_disentangle.averaging.points import CHUNK, Sphere, sphere
 from napari_disentangle.averaging.wedges import coverage
 from napari_disentangle.geometry import align_volumes
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.averaging import match_volume
-from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.geometry import align_volumes
 from napari_disentangle.models.base import MOST_FAMILIES
 
@@ -67,7 +67,7 @@ class Eigenvolumes:
 
 
 def eigenvolumes(
-    inputs: Inputs, mask: Floats, of: Differences, room: int, *, seed: int,
+    inputs: Inputs, mask: Floats, of: Differences, room: int, *, seed: int, device: str = "cpu",
     progress: Callable[[float], None] = lambda _: None,
 ) -> Eigenvolumes:  # fmt: skip
     """Return the components along which posed particles of a family differ, in the order of their variance.
@@ -82,6 +82,8 @@ def eigenvolumes(
     room : int
         Most components of a family.
     seed : int
+    device : str
+        For torch.
     progress : callable
         Told the fraction done.
     """
@@ -96,7 +98,7 @@ def eigenvolumes(
         rows = np.sort(rng.permutation(np.flatnonzero(inputs.families == family))[:MOST])
         if len(rows) < 2 * FEWEST:
             continue
-        volumes = _posed(inputs, rows) * mask
+        volumes = _posed(inputs, rows, device) * mask
         centre = volumes.mean(0)
         scores, components = _principal(volumes, min(room + FURTHER, len(rows) - 1), seed)
         found = 0
@@ -107,7 +109,7 @@ def eigenvolumes(
             if of == "kinds":
                 scale = _scale_of_heaps(scores[:, k], volumes, radius, seed)
             else:
-                scale = _scale_of_bending(scores[:, k], component, centre, radius)
+                scale = _scale_of_bending(scores[:, k], component, centre, radius, device)
             if scale:
                 axes[family, found] = scale * component
                 found += 1
@@ -116,7 +118,7 @@ def eigenvolumes(
     return Eigenvolumes(mean, axes)
 
 
-def two_heaps(inputs: Inputs, rows: Ints, alike: float, *, seed: int) -> NDArray[np.bool_] | None:
+def two_heaps(inputs: Inputs, rows: Ints, alike: float, *, seed: int, device: str = "cpu") -> NDArray[np.bool_] | None:
     """Return which posed particles (m,) are in the first of two heaps that do not superpose; None where there are none.
 
     Heaps along the first of the principal components; averages of `alike` and more in correlation, one moved onto the
@@ -125,25 +127,25 @@ def two_heaps(inputs: Inputs, rows: Ints, alike: float, *, seed: int) -> NDArray
     n, radius = inputs.geometry.coarse, inputs.geometry.sphere * inputs.geometry.coarse
     if len(rows) < 2 * FEWEST:
         return None
-    volumes = _posed(inputs, rows) * sphere(n, radius)
+    volumes = _posed(inputs, rows, device) * sphere(n, radius)
     some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST])
     _, components = _principal(volumes[some], min(FURTHER, len(some) - 1), seed)
     for component in components:
         heaps = _heaps(np.tensordot(volumes, component, 3), seed)
         if heaps is not None:
             one, other = (volumes[heaps[0] == k].mean(0) for k in (0, 1))
-            if match_volume(one, other, radius=radius).correlation < alike:
+            if match_volume(one, other, radius=radius, device=device).correlation < alike:
                 return heaps[0] == 0
     return None
 
 
-def _posed(inputs: Inputs, rows: Ints) -> Floats:
+def _posed(inputs: Inputs, rows: Ints, device: str) -> Floats:
     """Return particles (m, n, n, n) as their canonical frame has them, at the coarse size."""
     n = inputs.geometry.coarse
     parts: list[Floats] = []
     for k in range(0, len(rows), _AT_ONCE):
-        batch = inputs.batch(rows[k : k + _AT_ONCE], n, "cpu")
-        parts.append(align_volumes(batch.volumes, batch.rotations, batch.shifts * n).numpy())
+        batch = inputs.batch(rows[k : k + _AT_ONCE], n, device)
+        parts.append(align_volumes(batch.volumes, batch.rotations, batch.shifts * n).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -182,7 +184,7 @@ def _heaps(scores: Doubles, seed: int) -> tuple[Ints, float, float] | None:
     return heap, within, distance
 
 
-def _scale_of_bending(scores: Doubles, component: Doubles, mean: Floats, radius: float) -> float:
+def _scale_of_bending(scores: Doubles, component: Doubles, mean: Floats, radius: float, device: str) -> float:
     """Return the factor that gives scores (m,) unit deviation; 0 where the component is a rigid motion or nothing."""
     deviation = float(scores.std())
     if not deviation:
@@ -190,6 +192,6 @@ def _scale_of_bending(scores: Doubles, component: Doubles, mean: Floats, radius:
     one, other = ((mean + sign * 2 * deviation * component).astype(np.float32) for sign in (1, -1))
     inside = sphere(len(mean), radius) > 0
     as_they_are = float(np.corrcoef(one[inside], other[inside])[0, 1])
-    if 1 - match_volume(one, other, radius=radius).correlation < LEFT * (1 - as_they_are):
+    if 1 - match_volume(one, other, radius=radius, device=device).correlation < LEFT * (1 - as_they_are):
         return 0.0
     return 1 / deviation

@@ -305,8 +305,9 @@ class _Loop:
         mask, room = self.model.sphere(size).cpu().numpy(), self.model.get_buffer("eigen_axes").shape[1]
         try:
             found = eigenvolumes(
-                self.inputs, mask, of, room, seed=self.settings.seed, progress=lambda _: self._beat_or_stop()
-            )
+                self.inputs, mask, of, room, seed=self.settings.seed, device=self.device,
+                progress=lambda _: self._beat_or_stop(),
+            )  # fmt: skip
         except _StopAskedError:
             yield self._stop(size)
             return

@@ -15,7 +15,7 @@ import numpy as np
 from napari_disentangle.averaging import average, match_volume, pose_to
 from napari_disentangle.averaging.align import anchor_of
 from napari_disentangle.averaging.anchor import Anchor
-from napari_disentangle.averaging.match import sphere
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.averaging.refine import Poses
 from napari_disentangle.clustering import cluster, suggest_count
 from napari_disentangle.fourier import fourier_crop
@@ -130,7 +130,7 @@ def find_poses(
         rotations[rows], offsets[rows] = found.pose.rotations, found.pose.offsets
         if whole and count < MOST_FAMILIES:
             posed = with_poses(inputs, Pose(rotations, offsets))
-            first = two_heaps(posed, rows, ALIKE, seed=recipe.training.seed)
+            first = two_heaps(posed, rows, ALIKE, seed=recipe.training.seed, device=device)
             if first is not None:
                 waiting[:0] = [rows[first], rows[~first]]
                 continue
@@ -138,7 +138,7 @@ def find_poses(
         if mode == "fixed":
             turn, move, like = np.eye(3), np.zeros(3), _as_it_lies(volume, averages, geometry)
         else:
-            volume, turn, move, like = _into_known_frame(volume, averages, geometry, recipe.pose)
+            volume, turn, move, like = _into_known_frame(volume, averages, geometry, recipe.pose, device)
         group[rows] = done
         averages.append(volume)
         families.append(done if like is None else families[like])
@@ -205,7 +205,7 @@ def poses_like(
 
 
 def _into_known_frame(
-    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry, pose: PoseSettings
+    volume: NDArray[np.float32], others: list[NDArray[np.float32]], geometry: Geometry, pose: PoseSettings, device: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], int | None]:
     """Move an average into the frame of the earlier one most like it, if any is; volumes (n, n, n) at the fine size.
 
@@ -222,7 +222,9 @@ def _into_known_frame(
     if pose.mode != "free":
         turns = np.arange(0.0, 360.0, 15.0 if frame.any_rot else 360.0)
         starts = euler_to_matrix(np.pad(turns[:, None], ((0, 0), (0, 2))))
-    matches = [match_volume(volume, other, radius=geometry.sphere * n, starts=starts) for other in others]
+    matches = [
+        match_volume(volume, other, radius=geometry.sphere * n, starts=starts, device=device) for other in others
+    ]
 
     def keeps(match: Match) -> bool:
         leans = frame.beyond(match.rotation[None])[0] > frame.cone
