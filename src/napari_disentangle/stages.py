@@ -190,7 +190,9 @@ def average_selection(
     return write_average(found, beside, size, folder, selection.name, chosen, codes.fingerprint, overwrite=overwrite)
 
 
-def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None = None) -> Evaluation:
+def evaluate_run(
+    run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None = None, device: str = "cpu"
+) -> Evaluation:
     """Score the codes of a run, and the invariants beside them.
 
     Parameters
@@ -200,6 +202,8 @@ def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None =
     truth : Truth
     symmetry : identity -> point group, optional
         As in `metrics.evaluate_codes`.
+    device : str
+        For torch.
 
     Raises
     ------
@@ -217,7 +221,7 @@ def evaluate_run(run: Run, truth: Truth, *, symmetry: Mapping[str, str] | None =
     )  # fmt: skip
     informative: dict[str, Score] = {}
     if model_info(run.recipe.model.name).decodes:
-        explained = explained_variance(run)
+        explained = explained_variance(run, device=device)
         informative = {name: informativeness(explained.own, value) for name, value in explained.permuted.items()}
     return scores.model_copy(update={"informativeness": informative})
 

@@ -175,7 +175,7 @@ def _training(
     from napari_disentangle.metrics import read_truth
     from napari_disentangle.training import fit, prepare
 
-    _, words = choose_device(device)
+    name, words = choose_device(device)
     made = dataset(job.table.source, data, out / DATA, size=job.size)
     truth = None if made.truth is None else read_truth(made.truth)
     count = len(read_particles(made.particles, **made.reading))
@@ -202,7 +202,7 @@ def _training(
         ended = stopped_at(job.minutes, epochs)
     scores, informative, confusion, pictures = None, {}, (), ()
     if trained:
-        scores, informative = _scored(run, truth, made)
+        scores, informative = _scored(run, truth, made, name)
         if truth is not None and job.table.neighbours:
             confusion = _confusions(run, truth, job.table.neighbours)
         pictures = draw_pictures(run, truth, out / PICTURES, job.name.replace("/", "-"))
@@ -214,17 +214,17 @@ def _training(
     )  # fmt: skip
 
 
-def _scored(run: Run, truth: Truth | None, made: Dataset) -> tuple[Evaluation | None, dict[str, Score]]:
+def _scored(run: Run, truth: Truth | None, made: Dataset, device: str) -> tuple[Evaluation | None, dict[str, Score]]:
     from napari_disentangle.metrics import informativeness
     from napari_disentangle.stages import evaluate_run
     from napari_disentangle.training.informativeness import explained_variance
 
     if truth is not None:
-        scores = evaluate_run(run, truth, symmetry=made.symmetry)
+        scores = evaluate_run(run, truth, symmetry=made.symmetry, device=device)
         return scores, scores.informativeness
     if not model_info(run.recipe.model.name).decodes:
         return None, {}
-    explained = explained_variance(run)
+    explained = explained_variance(run, device=device)
     return None, {name: informativeness(explained.own, value) for name, value in explained.permuted.items()}
 
 
