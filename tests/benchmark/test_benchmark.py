@@ -13,6 +13,7 @@ import pytest
 
 from napari_disentangle.benchmark import PUBLISHED, TABLES, Row, planned, read_results, write_tables
 from napari_disentangle.benchmark.datasets import SOURCES, dataset
+from napari_disentangle.benchmark.render import grouped
 from napari_disentangle.benchmark.results import FILE, append_result
 from napari_disentangle.benchmark.running import run_job
 from napari_disentangle.benchmark.sweep import swept
@@ -285,9 +286,11 @@ def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) ->
     score = result.scores.model.p.value
     for table, seed, row in (("five-100", 0, "harmony"), ("five-100", 1, "harmony"), ("five-0.1", 0, "harmony-no-kl")):
         append_result(tmp_path, result.model_copy(update={"table": table, "seed": seed, "row": row}))
+    append_result(tmp_path, result.model_copy(update={"table": "five-100", "size": 7}))
     for table in ("five-wedge", "of an earlier version"):
         append_result(tmp_path, result.model_copy(update={"table": table}))
-    assert swept(read_results(tmp_path)) == {"harmony": {100.0: [score, score]}}, "no ablation, no other table"
+    found = swept(grouped(read_results(tmp_path)))
+    assert found == {"harmony": {100.0: [score, score]}}, "no ablation, no other table, no size with fewer seeds"
     pages = {path.stem: path.read_text() for path in write_tables(tmp_path, tmp_path / "docs")}
     assert (tmp_path / "docs" / "pictures" / "five-snr.png").is_file()
     assert {name for name, text in pages.items() if "(pictures/five-snr.png)" in text} == {

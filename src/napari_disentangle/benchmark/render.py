@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from napari_disentangle.benchmark.results import Result
+    from napari_disentangle.benchmark.results import Result, RowResults
     from napari_disentangle.benchmark.tables import Table
     from napari_disentangle.metrics import Score
 
@@ -58,46 +58,64 @@ def write_tables(out: Path, docs: Path) -> list[Path]:
     InputError
         There are no results, or they cannot be read.
     """
-    found: dict[str, list[Result]] = defaultdict(list)
     results, elsewhere = read_results(out), docs.resolve() != out.resolve()
-    for result in results:
-        found[result.table].append(result)
+    found = grouped(results)
     written: list[Path] = []
-    for table in TABLES.values():
-        if found[table.name]:
-            written.append(docs / f"{table.name}.md")
-            write_text(written[-1], render(table, found[table.name]), overwrite=True)
-            if elsewhere:
-                _copy_pictures(_by_row(table, found[table.name]), out / PICTURES, docs / PICTURES)
+    for name, rows in found.items():
+        written.append(docs / f"{name}.md")
+        write_text(written[-1], render(TABLES[name], rows), overwrite=True)
+        if elsewhere:
+            _copy_pictures(rows, out / PICTURES, docs / PICTURES)
     if not written:
         raise InputError(
             f"{out} has no results of a table; make some, with napari-disentangle benchmark run DATA {out}."
         )
     if _is_swept(found):
         (docs / PICTURES).mkdir(parents=True, exist_ok=True)
-        draw_sweep(results, docs / PICTURES / SWEEP)
+        draw_sweep(found, docs / PICTURES / SWEEP)
     if elsewhere:
         write_results(docs, results)
     write_text(docs / OVERVIEW, _overview(found), overwrite=True)
     return [*written, docs / OVERVIEW]
 
 
-def _overview(found: Mapping[str, Sequence[Result]]) -> str:
+def grouped(results: Iterable[Result]) -> dict[str, list[RowResults]]:
+    """Return table -> the results of each row and size of data, in the order of the tables and of their rows.
+
+    Rows that a table no longer has come last, tables that are no longer there not at all. Of a row whose settings have
+    changed, only the results with those of its newest, which alone have a mean.
+    """
+    of_table: dict[str, dict[tuple[str, int], list[Result]]] = {name: defaultdict(list) for name in TABLES}
+    known = [result for result in results if result.table in of_table]
+    for result in sorted(known, key=lambda result: result.date, reverse=True):
+        others = of_table[result.table][result.row, result.size]
+        if not others or others[0].settings_but_seed == result.settings_but_seed:
+            others.append(result)
+    found: dict[str, list[RowResults]] = {}
+    for name, rows in of_table.items():
+        order = {row.name: k for k, row in enumerate(TABLES[name].rows)}
+        keys = sorted(rows, key=lambda key, order=order: (order.get(key[0], len(order)), key))
+        if keys:
+            found[name] = [(row, sorted(rows[row, size], key=lambda result: result.seed)) for row, size in keys]
+    return found
+
+
+def _overview(found: Mapping[str, Sequence[RowResults]]) -> str:
     """Return the rows of the two papers' models, all tables in one."""
     titles = [str(CodeScores.model_fields[key].title) for key in _IN_OVERVIEW]
     head = ["data", "model", "seeds", "particles", *titles, "I(content)", "I(transformation)", "invariants' P(c|z)"]
     lines = [_line(head), _line(["---"] * len(head))]
-    for table in TABLES.values():
-        for name, results in _by_row(table, found.get(table.name, ())):
+    for table, rows in found.items():
+        for name, results in rows:
             if name != results[0].model or not model_info(name).first or not any(r.informativeness for r in results):
                 continue
-            published = PUBLISHED.get(table.name, {}).get(name, {})
+            published = PUBLISHED.get(table, {}).get(name, {})
             scores = [r.scores for r in results if r.scores is not None]
             told = {key: [getattr(one.model, key) for one in scores] for key in _IN_OVERVIEW}
             invariants = [one.invariants.p for one in scores[:1] if one.invariants is not None]
             lines.append(
                 _line([
-                    f"[{table.name}]({table.name}.md)", name, " ".join(str(r.seed) for r in results),
+                    f"[{table}]({table}.md)", name, " ".join(str(r.seed) for r in results),
                     _span(r.particles for r in results), *(_cell(told[key], published.get(key)) for key in told),
                     *(_cell([r.informativeness.get(code) for r in results]) for code in ("content", "transformation")),
                     _cell(invariants),
@@ -113,16 +131,14 @@ def _overview(found: Mapping[str, Sequence[Result]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _is_swept(found: Mapping[str, Sequence[Result]]) -> bool:
-    return any(found.get(table.name) for table in TABLES.values() if table.snr is not None)
+def _is_swept(found: Mapping[str, Sequence[RowResults]]) -> bool:
+    return any(TABLES[name].snr is not None for name in found)
 
 
-def render(table: Table, results: Sequence[Result]) -> str:
+def render(table: Table, rows: Sequence[RowResults]) -> str:
     """Return a table as Markdown."""
     parts = [f"# {table.title}", _about(table)]
-    rows = _by_row(table, results)
-    shown = {result.key for _, of_row in rows for result in of_row}
-    results = [result for result in results if result.key in shown]
+    results = [result for _, of_row in rows for result in of_row]
     if table.name == THROUGHPUT:
         parts += [_throughput(rows)]
     else:
@@ -150,22 +166,7 @@ def _about(table: Table) -> str:
     )
 
 
-def _by_row(table: Table, results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
-    """Return the results of each row and size of data, in the order of the table; rows that it no longer has last.
-
-    Of a row whose settings have changed, only those with the settings of its newest result, which alone have a mean.
-    """
-    order = {row.name: k for k, row in enumerate(table.rows)}
-    found: dict[tuple[str, int], list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda result: result.date, reverse=True):
-        others = found[result.row, result.size]
-        if not others or others[0].settings_but_seed == result.settings_but_seed:
-            others.append(result)
-    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
-    return [(name, sorted(found[name, size], key=lambda result: result.seed)) for name, size in keys]
-
-
-def _scores(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
+def _scores(table: Table, rows: Sequence[RowResults]) -> str:
     scored = any(result.scores is not None for _, results in rows for result in results)
     keys = (_OF_IDENTITY + (_OF_STATES if table.states else ())) if scored else ()
     informative = _informative(rows)
@@ -192,13 +193,13 @@ def _scores(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
     return "\n".join(lines)
 
 
-def _informative(rows: Sequence[tuple[str, list[Result]]]) -> tuple[str, ...]:
+def _informative(rows: Sequence[RowResults]) -> tuple[str, ...]:
     """Return the codes that are permuted: a pose beside a transformation code only where a model has one."""
     posed = any("pose" in result.informativeness for _, results in rows for result in results)
     return ("content", "transformation", "pose") if posed else ("content", "transformation")
 
 
-def _beside(rows: Sequence[tuple[str, list[Result]]], keys: Sequence[str], codes: int) -> list[str]:
+def _beside(rows: Sequence[RowResults], keys: Sequence[str], codes: int) -> list[str]:
     """Return the rows of ignorance and of the invariants, which train nothing, for each size of the data."""
     lines: list[str] = []
     told: set[int] = set()
@@ -218,7 +219,7 @@ def _beside(rows: Sequence[tuple[str, list[Result]]], keys: Sequence[str], codes
     return lines
 
 
-def _chance(rows: Sequence[tuple[str, list[Result]]], key: str, particles: int) -> float | None:
+def _chance(rows: Sequence[RowResults], key: str, particles: int) -> float | None:
     for _, results in rows:
         for result in results:
             if result.scores is not None and result.particles == particles:
@@ -237,7 +238,7 @@ def _cell(scores: Sequence[Score | None], published: float | None = None) -> str
     return f"{np.mean(values):+.3f}{spread}{beside}"
 
 
-def _reasons(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
+def _reasons(table: Table, rows: Sequence[RowResults]) -> str:
     """Return why rows ended early, and what cannot be had of them and why; rows of which the same is said together."""
     keys = _OF_IDENTITY + (_OF_STATES if table.states else ())
     told: dict[str, list[str]] = defaultdict(list)
@@ -264,7 +265,7 @@ def _reasons(table: Table, rows: Sequence[tuple[str, list[Result]]]) -> str:
     return "\n".join(f"- {', '.join(dict.fromkeys(names))}: {what}." for what, names in told.items())
 
 
-def _time_to(rows: Sequence[tuple[str, list[Result]]]) -> str:
+def _time_to(rows: Sequence[RowResults]) -> str:
     """Return how soon P(c|z) was high, where that was followed."""
     lines: list[str] = []
     for name, results in rows:
@@ -303,7 +304,7 @@ def _confusion(results: Sequence[Result]) -> str:
     return "\n\n".join(["Rows: the true state; columns: the one told, held out.", *parts]) if parts else ""
 
 
-def _throughput(rows: Sequence[tuple[str, list[Result]]]) -> str:
+def _throughput(rows: Sequence[RowResults]) -> str:
     head = ["row", "voxels", "batch", "particles/s", "slowest", "fastest", "authors', at 32", "times as fast"]
     lines = [_line(head), _line(["---"] * len(head))]
     for name, results in rows:
@@ -375,7 +376,7 @@ def _commands(table: Table, results: Sequence[Result]) -> list[str]:
     return [f"{start} --row {' '.join(names)}{how}" for how, names in rows.items()]
 
 
-def _pictures(rows: Sequence[tuple[str, list[Result]]]) -> str:
+def _pictures(rows: Sequence[RowResults]) -> str:
     """Return the pictures of each row's first seed that has some."""
     parts: list[str] = []
     sizes = Counter(name for name, _ in rows)
@@ -395,7 +396,7 @@ def _shown(results: Sequence[Result]) -> tuple[str, ...]:
     return next((result.pictures for result in results if result.pictures), ())
 
 
-def _copy_pictures(rows: Sequence[tuple[str, list[Result]]], source: Path, target: Path) -> None:
+def _copy_pictures(rows: Sequence[RowResults], source: Path, target: Path) -> None:
     for _, results in rows:
         for name in _shown(results):
             if (source / name).is_file():

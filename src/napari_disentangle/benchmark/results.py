@@ -110,6 +110,10 @@ class Result(_Stored):
         return tuple(setting for setting in self.settings if not setting.startswith("training.seed="))
 
 
+RowResults = tuple[str, list[Result]]
+"""Of one row and one size of data: its name, and a result for each seed, ascending."""
+
+
 def read_results(out: Path) -> list[Result]:
     """Return the results in a folder, the newest of each key, in the order in which they were first run.
 

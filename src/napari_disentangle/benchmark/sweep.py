@@ -12,10 +12,10 @@ from napari_disentangle.metrics.evaluation import CodeScores
 from napari_disentangle.models import model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from napari_disentangle.benchmark.results import Result
+    from napari_disentangle.benchmark.results import RowResults
 
 SCORE = "p"
 """What is drawn."""
@@ -26,24 +26,29 @@ COLOURS = (
 """Of the two papers' models first."""
 
 
-def swept(results: Iterable[Result]) -> dict[str, dict[float, list[float]]]:
-    """Return model -> SNR -> P(c|z) of each seed, of the tables that have an SNR; ablations are left out."""
-    found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        snr = TABLES[result.table].snr if result.table in TABLES else None  # one that is no longer there
-        if snr is None or result.scores is None or result.row != result.model:
-            continue
-        value = getattr(result.scores.model, SCORE).value
-        if value is not None:
-            found[result.row][snr].append(value)
-    return found
+def swept(found: Mapping[str, Sequence[RowResults]]) -> dict[str, dict[float, list[float]]]:
+    """Return model -> SNR -> P(c|z) of each seed, of the tables that have an SNR; ablations are left out.
+
+    Of a model with data of several sizes, those with the most seeds.
+    """
+    scores: dict[str, dict[float, list[float]]] = defaultdict(dict)
+    for table, rows in found.items():
+        snr = TABLES[table].snr
+        for name, results in rows:
+            if snr is None or name != results[0].model:
+                continue
+            values = [getattr(one.scores.model, SCORE).value for one in results if one.scores is not None]
+            values = [value for value in values if value is not None]
+            if len(values) > len(scores[name].get(snr, ())):
+                scores[name][snr] = values
+    return scores
 
 
-def draw_sweep(results: Iterable[Result], path: Path) -> None:
+def draw_sweep(found: Mapping[str, Sequence[RowResults]], path: Path) -> None:
     """Write the chart of `swept`: each model's seeds and their mean, with the papers' figures."""
     from matplotlib.figure import Figure
 
-    ours = swept(results)
+    ours = swept(found)
     names = sorted(ours, key=lambda name: (not model_info(name).first, name))
     steps = sorted({table.snr for table in TABLES.values() if table.snr is not None}, reverse=True)
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")

@@ -11,6 +11,7 @@ import numpy as np
 from napari_disentangle.geometry import random_rotations
 from napari_disentangle.particles import ArrayVolumes, ParticleSet, Pose
 from napari_disentangle.recipe import Recipe
+from napari_disentangle.training.device import adam
 from napari_disentangle.training.encoding import model_for
 from napari_disentangle.training.inputs import read_inputs, with_poses
 
@@ -44,7 +45,7 @@ def measure(
         found = Pose(random_rotations(particles, rng), np.zeros((particles, 3)))
         inputs = with_poses(inputs, found, rng.integers(0, FAMILIES, particles))
         built.keep_poses()
-    optimiser = torch.optim.Adam(built.parameters(), recipe.training.learning_rate)
+    optimiser = adam(built, recipe.training.learning_rate, device)
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     batch = min(recipe.training.batch_size, particles)
 

@@ -13,7 +13,7 @@ from napari_disentangle.models import model_info
 from napari_disentangle.particles import ArrayVolumes
 from napari_disentangle.preview import some_boxes
 from napari_disentangle.recipe import Recipe
-from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.device import DeviceName, adam, choose_device
 from napari_disentangle.training.eigenvolumes import MOST
 from napari_disentangle.training.encoding import model_for
 from napari_disentangle.training.fit import searches_poses
@@ -119,26 +119,26 @@ def estimate_training(
     stages = ((training.epochs + training.posed_epochs, geometry.coarse), (training.fine_epochs, geometry.fine))
     for epochs, size in stages:
         if epochs:
-            took, needs = _steps(model, inputs, size, name)
+            took, needs = _steps(model, inputs, size, name, training.learning_rate)
             seconds += took * per_epoch * epochs
             held = max(held, needs)
     if searches_poses(recipe, geometry):
         groups = min(GROUPS, max(1, n // 40))
-        seconds += _search(some, recipe) * (groups * OVERHEAD + n)
+        seconds += _search(some, recipe, name) * (groups * OVERHEAD + n)
         if model.takes_eigenvolumes:
             held = max(held, EIGENVOLUMES * min(n, MOST) * inputs.coarse[0].nbytes / 1e9)
     kept = n * (inputs.coarse[0].nbytes + 1024) / 1e9
     return Estimate(n, seconds, round(PYTORCH_GB + kept + held, 2), words)
 
 
-def _steps(model: DisentanglingModel, inputs: Inputs, size: int, device: str) -> tuple[float, float]:
+def _steps(model: DisentanglingModel, inputs: Inputs, size: int, device: str, rate: float) -> tuple[float, float]:
     """Return the seconds of one step, and the gigabytes that it needs besides its particles."""
     import psutil
     import torch
 
     process = psutil.Process()
     generator = torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(model.parameters())
+    optimiser = adam(model, rate, device)
     rows = np.arange(len(inputs))
     before = process.memory_info().rss
     most, times = before, []
@@ -154,7 +154,7 @@ def _steps(model: DisentanglingModel, inputs: Inputs, size: int, device: str) ->
     return float(np.median(times[1:])), (most - before) / 1e9
 
 
-def _search(some: ParticleSet, recipe: Recipe) -> float:
+def _search(some: ParticleSet, recipe: Recipe, device: str) -> float:
     """Return the seconds that the search of poses takes for one particle, or for one that `OVERHEAD` counts."""
     from napari_disentangle.averaging import average
 
@@ -168,5 +168,6 @@ def _search(some: ParticleSet, recipe: Recipe) -> float:
         cone=recipe.pose.cone,
         rounds=1,
         starts=1,
+        device=device,
     )
     return (time.monotonic() - began) / (OVERHEAD + len(few))

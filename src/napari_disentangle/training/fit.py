@@ -14,7 +14,7 @@ from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
 from napari_disentangle.training.anchor import start_content
-from napari_disentangle.training.device import DeviceName, choose_device
+from napari_disentangle.training.device import DeviceName, adam, choose_device
 from napari_disentangle.training.eigenvolumes import eigenvolumes
 from napari_disentangle.training.encoding import codes_of, model_for
 from napari_disentangle.training.inputs import Inputs, read_inputs, with_poses
@@ -155,7 +155,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     model = model.to(device)
     if model.spec.features:
         start_content(model, inputs, recipe, device)
-    optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    optimiser = adam(model, settings.learning_rate, device)
     counters = Counters(0, 0, 0.0)
     found = run.checkpoint()
     if found is not None:
