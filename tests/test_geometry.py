@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import (
@@ -19,6 +20,7 @@ from napari_disentangle.geometry import (
     random_rotations,
     random_rotations_like,
     rotation_from_6d,
+    rotation_from_vector,
     rotation_grid,
     symmetry_matrices,
     xyz_to_zyx,
@@ -113,6 +115,17 @@ class TestRotations:
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
         assert torch.linalg.det(matrix) == pytest.approx(1)
         np.testing.assert_allclose(matrix[:, 0], a / a.norm(), atol=1e-6)
+
+    def test_a_vector_gives_the_rotation_about_it(self):
+        vectors = np.random.default_rng(0).normal(0, 1, (5, 4, 3))
+        vectors[0] = 0
+        vectors[1] *= 1e-4
+        about = torch.tensor(vectors, requires_grad=True)
+        turned = rotation_from_vector(about)
+        expected = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(5, 4, 3, 3)
+        np.testing.assert_allclose(turned.detach(), expected, atol=1e-11)
+        turned[..., 0, 1].sum().backward()
+        np.testing.assert_allclose(about.grad[0], np.tile([0, 0, -1], (4, 1)), atol=1e-5)  # at 0 it is smooth
 
     def test_a_quarter_turn_about_z_takes_x_to_y(self):
         half = np.sqrt(0.5)

@@ -147,6 +147,18 @@ def rotation_from_6d(vectors: Tensor) -> Tensor:
     return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
 
 
+def rotation_from_vector(vectors: Tensor) -> Tensor:
+    """Return (..., 3, 3) rotations by ``|v|`` radians about ``v`` (..., 3), xyz, by Rodrigues' formula; smooth at 0."""
+    import torch
+
+    angle = (vectors.square().sum(-1) + 1e-12).sqrt()[..., None, None]
+    zero = torch.zeros_like(vectors[..., 0])
+    x, y, z = vectors.unbind(-1)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vectors.shape[:-1], 3, 3)
+    half = (angle / 2).sin() / angle
+    return torch.eye(3).to(vectors) + angle.sin() / angle * skew + 2 * half.square() * (skew @ skew)
+
+
 def random_rotations_like(count: int, like: Tensor, generator: Generator | None = None) -> Tensor:
     """Return (count, 3, 3) rotations uniform on SO(3), on the device of `like`, drawn from a CPU `generator`."""
     import torch

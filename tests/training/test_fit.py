@@ -426,6 +426,17 @@ class TestDevices:
         assert choose_device("auto")[0] == "cpu"
         assert "no GPU found" in choose_device("auto")[1]
 
+    def test_a_mac_whose_pytorch_cannot_move_volumes_is_told(self, monkeypatch):
+        """As this one, which knows no Apple GPU at all."""
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        with pytest.raises(InputError, match=r"--device mps: .*\(Could not run '.*'MPS'.*\); update PyTorch, or choose"):
+            choose_device("mps")
+        name, words = choose_device("auto")
+        assert name == "cpu"
+        assert "(the Apple GPU needs a newer PyTorch)" in words
+        assert choose_device("cpu")[1].startswith("on CPU")
+
     def test_a_gpu_that_is_there_is_taken_and_the_cpu_when_asked(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")

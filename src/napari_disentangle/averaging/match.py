@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_disentangle.averaging.points import Sphere
 from napari_disentangle.fourier import fourier_crop
-from napari_disentangle.geometry import align_volumes, geodesic_angle, rotation_grid, xyz_to_zyx
+from napari_disentangle.geometry import align_volumes, geodesic_angle, rotation_from_vector, rotation_grid, xyz_to_zyx
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,16 +201,6 @@ def _polish(volume: Map, reference: Map, radius: float, rotation: Floats, shift:
         options={"initial_simplex": simplex, "maxfev": 150, "xatol": 0.01, "fatol": 1e-5},
     )
     return Match(-float(found.fun), *motion(found.x))
-
-
-def rotation_from_vector(vectors: Tensor) -> Tensor:
-    """Return (b, 3, 3) rotations by ``|v|`` radians about ``v`` (b, 3), xyz; differentiable at 0."""
-    import torch
-
-    zero = torch.zeros_like(vectors[:, 0])
-    x, y, z = vectors.unbind(-1)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
-    return torch.linalg.matrix_exp(skew)
 
 
 def shift_grid(max_shift: float, step: float) -> Floats:

@@ -9,11 +9,11 @@ import numpy as np
 
 from napari_disentangle.averaging.boxes import both_sides, interpolation_transfer, phases, read_chunks, standardise
 from napari_disentangle.averaging.fsc import fsc
-from napari_disentangle.averaging.match import ascend, rotation_from_vector, shift_grid
+from napari_disentangle.averaging.match import ascend, shift_grid
 from napari_disentangle.averaging.points import Sphere, sphere
 from napari_disentangle.averaging.wedges import coverage
 from napari_disentangle.fourier import fourier_crop, shell_index
-from napari_disentangle.geometry import align_volumes
+from napari_disentangle.geometry import align_volumes, rotation_from_vector
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

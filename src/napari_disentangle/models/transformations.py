@@ -14,6 +14,7 @@ from napari_disentangle.geometry import (
     place_volumes,
     random_rotations_like,
     rotation_from_6d,
+    rotation_from_vector,
     sample_images,
 )
 
@@ -199,11 +200,7 @@ def with_contrast(images: Tensor, gains: Tensor) -> Tensor:
 def bounded_rotation(vectors: Tensor, limit: float) -> Tensor:
     """Return rotations (b, 3, 3) by less than `limit` radians: rotation vectors (b, 3) squashed to that length."""
     length = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-8)
-    v = vectors / length * (torch.tanh(length) * limit)
-    zero = torch.zeros_like(v[:, 0])
-    x, y, z = v.unbind(-1)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    return rotation_from_vector(vectors / length * (torch.tanh(length) * limit))
 
 
 def turn_about_z(numbers: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ def affine_matrices(numbers: Tensor, max_shift: float) -> Tensor:
     angle, wide, high, shear, right, down = (torch.tanh(numbers) * limits).unbind(-1)
     zero = torch.zeros_like(angle)
     rows = [wide, shear - angle, right, shear + angle, high, down, zero, zero, zero]
-    return torch.linalg.matrix_exp(torch.stack(rows, -1).reshape(-1, 3, 3))[:, :2]
+    generator = torch.stack(rows, -1).reshape(-1, 3, 3)
+    return torch.linalg.matrix_exp(generator.cpu()).to(numbers)[:, :2]  # Apple's GPUs know no matrix_exp
 
 
 def affine_points(matrices: Tensor, points: Tensor) -> Tensor:
