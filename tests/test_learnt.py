@@ -16,10 +16,11 @@ from napari_disentangle.geometry import euler_to_matrix
 from napari_disentangle.io.compose import star_text
 from napari_disentangle.learnt import SECTORS, learnt_in_words, view_map, views_covered
 from napari_disentangle.models.base import Codes
+from napari_disentangle.models.vae import VAE
 from napari_disentangle.particles import Pose
 from napari_disentangle.run import Run
 from napari_disentangle.selection import Selection
-from napari_disentangle.training import prepare
+from napari_disentangle.training import fit, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +153,35 @@ class TestWords:
         (run.path / "codes.npz").unlink()
         with pytest.raises(InputError, match="no codes yet"):
             learnt_in_words(run, "A")
+
+
+@pytest.fixture(scope="module")
+def lying(tiny_stack, tiny, tmp_path_factory) -> Run:
+    """A run of a model whose transformation code says how particles lie."""
+    settings = [*(one for one in tiny if not one.startswith("pose.")), "training.epochs=60", "training.fine_epochs=0"]
+    settings += ["training.learning_rate=0.003", "model.name=vae-two-spaces"]
+    run = prepare(tiny_stack, tmp_path_factory.mktemp("lying") / "run", settings=settings)
+    list(fit(run, device="cpu"))
+    return run
+
+
+class TestTransformations:
+    def test_one_that_the_decoder_heeds_is_not_doubted(self, lying):
+        assert learnt_in_words(lying, "A")[1] == []
+
+    def test_one_that_it_ignores_is(self, lying, monkeypatch):
+        decode = VAE.decode
+        monkeypatch.setattr(VAE, "decode", lambda self, c, t, size: decode(self, c, 0 * t, size))
+        (doubt,) = learnt_in_words(lying, "A")[1]
+        assert doubt.startswith(
+            "With another particle's transformation code 0% of what decoded particles explain is lost"
+        )
+
+    def test_so_are_decoded_particles_like_none(self, lying, monkeypatch):
+        decode = VAE.decode
+        monkeypatch.setattr(VAE, "decode", lambda *given: 99 + decode(*given))
+        (doubt,) = learnt_in_words(lying, "A")[1]
+        assert doubt.startswith("Decoded particles explain nothing of the data yet")
 
 
 class TestTomograms:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 MOST = 2000
 """Particles that are looked at."""
+REDRAWN = 300
+"""Particles that are decoded with one another's transformation codes."""
+HEEDED = 0.1
+"""Part of the explained variance that such an exchange must cost."""
 ABOVE_CHANCE = 0.15
 """By how much a code must beat chance at naming the tomogram before it is said."""
 SECTORS = 48
@@ -58,6 +62,7 @@ def learnt_in_words(run: Run, groups: str) -> tuple[list[str], list[str]]:
         doubts.append(
             "Content is the same for all particles: nothing was told apart. Train longer, or with invariants."
         )
+    doubts += _of_transformations(run)
     where = particles.tomogram
     if where is not None and len(np.unique(where)) > 1:
         rows = np.random.default_rng(0).permutation(len(codes.ids))[:MOST]
@@ -69,6 +74,28 @@ def learnt_in_words(run: Run, groups: str) -> tuple[list[str], list[str]]:
                 f"Content predicts the tomogram at {score.value:.2f}, chance {score.chance:.2f}: groups may be of ice or defocus."
             )
     return words, doubts
+
+
+def _of_transformations(run: Run) -> list[str]:
+    """Return whether decoded particles change with the transformation code; an explicit transformation always moves."""
+    from napari_disentangle.metrics import informativeness
+    from napari_disentangle.models import model_info
+    from napari_disentangle.training import load_model
+    from napari_disentangle.training.informativeness import explained_variance
+
+    info = model_info(run.recipe.model.name)
+    if not (info.decodes and info.two_codes) or run.checkpoint() is None or load_model(run)[0].explicit:
+        return []
+    explained = explained_variance(run, most=REDRAWN)
+    cost = informativeness(explained.own, explained.permuted["transformation"]).value
+    if cost is None:
+        return ["Decoded particles explain nothing of the data yet, so neither map is to be trusted. Train longer."]
+    if cost < HEEDED:
+        return [
+            f"With another particle's transformation code {max(cost, 0):.0%} of what decoded particles explain is lost: that code says "
+            "little of these particles. Train again with another seed, or look at content alone."
+        ]
+    return []
 
 
 def views_covered(rotations: NDArray[np.float64]) -> float:

@@ -225,9 +225,9 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
 
 
 LANES: dict[str, dict[str, Callable[..., dict[str, Any]]]] = {
-    "quick": {"warm": warm, "map_codes": map_codes, "group": group, "reconstruct": reconstruct, "learnt": learnt},
+    "quick": {"warm": warm, "map_codes": map_codes, "group": group, "reconstruct": reconstruct},
     "long": {"cut_boxes": cut_boxes, "make_run": make_run, "average": average, "compare": compare},
-    "aside": {"estimate": estimate},
+    "aside": {"estimate": estimate, "learnt": learnt},
 }
 """Tasks of one lane wait for one another, those of different lanes do not."""
 

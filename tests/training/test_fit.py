@@ -430,7 +430,9 @@ class TestDevices:
         """As this one, which knows no Apple GPU at all."""
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        with pytest.raises(InputError, match=r"--device mps: .*\(Could not run '.*'MPS'.*\); update PyTorch, or choose"):
+        with pytest.raises(
+            InputError, match=r"--device mps: .*\(Could not run '.*'MPS'.*\); update PyTorch, or choose"
+        ):
             choose_device("mps")
         name, words = choose_device("auto")
         assert name == "cpu"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.io.mrc import write_volume_stack
 from napari_disentangle.models.harmony import Harmony
 from napari_disentangle.training import fit, prepare
 from napari_disentangle.training.informativeness import explained_variance
@@ -27,6 +29,17 @@ def test_permuting_what_the_decoder_heeds_costs(tiny_stack, tiny, tmp_path):
     assert set(found.permuted) == {"content", "transformation"}
     assert all(value < 0.9 * found.own for value in found.permuted.values())
     assert explained_variance(run) == found
+
+
+def test_of_noise_nothing_is_explained_however_few_are_looked_at(tiny, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).standard_normal((30, 16, 16, 16)).astype(np.float32)
+    write_volume_stack(tmp_path / "noise.mrcs", noise, 10.0)
+    run = prepare(tmp_path / "noise.mrcs", tmp_path / "run", settings=tiny)
+    list(fit(run, device="cpu"))
+    decode = Harmony.decode
+    monkeypatch.setattr(Harmony, "decode", lambda *given: 0 * decode(*given))
+    for most in (8, 30):
+        assert explained_variance(run, most=most).own == pytest.approx(0, abs=0.01)
 
 
 def test_a_decoder_that_ignores_its_code_loses_nothing(trained, monkeypatch):

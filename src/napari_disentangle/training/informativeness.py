@@ -37,8 +37,8 @@ class ExplainedVariance:
     """With another particle's "content", "transformation" or, beside a transformation code, "pose"."""
 
 
-def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0) -> ExplainedVariance:
-    """Return what the reconstructions of a trained run explain, as they lie in their boxes.
+def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0, most: int = MOST) -> ExplainedVariance:
+    """Return what the reconstructions of a trained run explain, of `most` particles, as they lie in their boxes.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0) -> Expla
     codes = run.codes()
     model, geometry, _ = load_model(run, device=device)
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(codes.ids))[:MOST])
+    rows = np.sort(rng.permutation(len(codes.ids))[:most])
     everything = run.particles()
     inputs = read_inputs(everything.subset(everything.rows_of(codes.ids[rows])), run.recipe)
     if codes.pose is not None:
@@ -87,7 +87,8 @@ def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0) -> Expla
         for at in batches:
             volumes = (inputs.batch(at, size, device).volumes * sphere).double()
             sums, squares = sums + volumes.sum(0), squares + volumes.square().mean() * len(at)
-        variance = float(squares / len(rows) - (sums / len(rows)).square().mean())
+        about_mean = float(squares / len(rows) - (sums / len(rows)).square().mean())
+        variance = about_mean * len(rows) / max(len(rows) - 1, 1)  # their own mean explains a part of few particles
         own = variance - error(every, every, every)
         permuted = {"content": variance - error(order, every, every)}
         if model.explicit:
