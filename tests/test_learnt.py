@@ -174,7 +174,7 @@ class TestTransformations:
         monkeypatch.setattr(VAE, "decode", lambda self, c, t, size: decode(self, c, 0 * t, size))
         (doubt,) = learnt_in_words(lying, "A")[1]
         assert doubt.startswith(
-            "With another particle's transformation code 0% of what decoded particles explain is lost"
+            "With another particle's transformation code only 0% of what decoded particles explain is lost"
         )
 
     def test_so_are_decoded_particles_like_none(self, lying, monkeypatch):

@@ -92,8 +92,8 @@ def _of_transformations(run: Run) -> list[str]:
         return ["Decoded particles explain nothing of the data yet, so neither map is to be trusted. Train longer."]
     if cost < HEEDED:
         return [
-            f"With another particle's transformation code {max(cost, 0):.0%} of what decoded particles explain is lost: that code says "
-            "little of these particles. Train again with another seed, or look at content alone."
+            f"With another particle's transformation code only {max(cost, 0):.0%} of what decoded particles explain is lost: particles "
+            "differ in little but their content, or training missed it; another seed may find more."
         ]
     return []
 
