@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from napari_disentangle.benchmark import PUBLISHED, TABLES, Row, planned, read_results, write_tables
 from napari_disentangle.benchmark.datasets import SOURCES, dataset
+from napari_disentangle.benchmark.pictures import PIXELS, draw_pictures
 from napari_disentangle.benchmark.render import grouped
 from napari_disentangle.benchmark.results import FILE, append_result
 from napari_disentangle.benchmark.running import run_job
@@ -24,6 +26,7 @@ from napari_disentangle.metrics import read_truth
 from napari_disentangle.metrics.evaluation import CodeScores
 from napari_disentangle.models import MODELS
 from napari_disentangle.recipe import Recipe
+from napari_disentangle.run import Run
 from napari_disentangle.sample import MAPS
 
 if TYPE_CHECKING:
@@ -279,6 +282,15 @@ def test_the_papers_models_stand_in_one_table(done: Path, tmp_path: Path) -> Non
     assert told["[mnist](mnist.md)", "harmony"][4] == f"{p:+.3f}"
     assert told["[mnist](mnist.md)", "harmony"][6] == f"{d_cc:+.3f} [+0.82]"
     assert told["[five-0.1](five-0.1.md)", "harmony"][4] == f"{p:+.3f} [+0.861]"
+
+
+def test_a_traversal_has_a_line_for_all_that_moves(done: Path, trained: Run, tmp_path: Path) -> None:
+    """Content and transformation codes; of poses, turns about three axes and shifts along them."""
+    codes = Run.open(done / "runs" / "mnist" / "harmony-0-60").codes()
+    height = len(imread(done / "pictures" / "mnist-harmony-0-60-traversal.png"))
+    assert height // PIXELS == 1 + codes.content.shape[1] + codes.transform.shape[1]
+    _, name = draw_pictures(trained, None, tmp_path, "posed")
+    assert len(imread(tmp_path / name)) // PIXELS == 1 + trained.codes().content.shape[1] + 6
 
 
 def test_the_tables_at_several_snr_have_one_chart(done: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from napari_disentangle.io.atomic import new_file
 from napari_disentangle.models import model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -35,6 +35,8 @@ STEPS = np.linspace(-2, 2, 7)
 """Of a traversal, in standard deviations from the mean."""
 MOST_DIMENSIONS = 24
 """Of a code that are traversed."""
+TURN = 30.0
+"""Degrees of a step of a traversed pose."""
 PIXELS = 64
 """Of a particle in a picture, about."""
 
@@ -43,7 +45,8 @@ def draw_pictures(run: Run, truth: Truth | None, folder: Path, name: str) -> tup
     """Write ``NAME-transfer.png`` and ``NAME-traversal.png`` and return their names; none for a model without decoder.
 
     A model with one code has nothing to transfer. Volumes are shown by their central section along z. An explicit
-    transformation is applied; a transformation code is decoded in the canonical pose.
+    transformation is applied; a transformation code is decoded in the canonical pose. A traversed pose turns about each
+    axis and shifts along it.
     """
     from napari_disentangle.training import load_model
     from napari_disentangle.training.inputs import read_inputs, with_poses
@@ -64,7 +67,7 @@ def draw_pictures(run: Run, truth: Truth | None, folder: Path, name: str) -> tup
         written.append(f"{name}-transfer.png")
         _write(folder / written[-1], *_transfer(model, inputs, codes, rows, shown, size))
     written.append(f"{name}-traversal.png")
-    _write(folder / written[-1], *_traversal(model, codes, size))
+    _write(folder / written[-1], *_traversal(model, codes, size, geometry.edge))
     return tuple(written)
 
 
@@ -121,12 +124,15 @@ def _transfer(
 
 
 def _traversal(
-    model: DisentanglingModel, codes: Codes, size: int
+    model: DisentanglingModel, codes: Codes, size: int, edge: float
 ) -> tuple[list[list[Picture | None]], list[str], list[str], str]:
-    """Each dimension of the codes from -2 to 2 standard deviations, the others at their mean."""
+    """Each dimension of the codes from -2 to 2 standard deviations, the others at their mean; `edge` in A."""
     import torch
 
-    spaces = {"content": codes.content} | ({} if model.explicit else {"transformation": codes.transform})
+    from napari_disentangle.training.encoding import placed_images
+
+    posed = model.explicit and codes.pose is not None
+    spaces = {"content": codes.content} | ({} if posed else {"transformation": codes.transform})
     middle = {name: values.mean(0) for name, values in spaces.items()}
     grid: list[list[Picture | None]] = []
     names: list[str] = []
@@ -136,14 +142,47 @@ def _traversal(
             codes_at = {name: np.tile(mean, (len(STEPS), 1)) for name, mean in middle.items()}
             codes_at[space][:, dimension] += STEPS * deviation[dimension]
             moved = codes_at.get("transformation", np.zeros((len(STEPS), codes.transform.shape[1])))
-            content, transform = (
-                torch.as_tensor(np.asarray(part, dtype=np.float32)) for part in (codes_at["content"], moved)
-            )
-            with torch.no_grad():
-                decoded = model.decode(content, transform, size) * model.sphere(size)
-                grid.append([*_pictures(decoded, model.spec.dims)])
+            content, transform = (np.asarray(part, dtype=np.float32) for part in (codes_at["content"], moved))
+            if space == "transformation" and model.explicit:
+                decoded = torch.as_tensor(placed_images(model, content, transform))
+            else:
+                decoded = _decoded(model, content, transform, size)
+            grid.append([*_pictures(decoded, model.spec.dims)])
             names.append(f"{space.removesuffix('ation')} {dimension}")
-    return grid, names, [f"{step:+.1f}" for step in STEPS], "standard deviations from the mean"
+    title = "standard deviations from the mean"
+    if posed:
+        for name, moved in _placed(model, codes, size, edge):
+            grid.append([*_pictures(moved, model.spec.dims)])
+            names.append(name)
+        title += f", of turns {TURN:g} degrees each"
+    return grid, names, [f"{step:+.1f}" for step in STEPS], title
+
+
+def _placed(model: DisentanglingModel, codes: Codes, size: int, edge: float) -> Iterator[tuple[str, Tensor]]:
+    """Yield the volume of the mean content turned about each axis, and shifted along it by parts of the offsets."""
+    import torch
+
+    from napari_disentangle.geometry import place_volumes, rotation_from_vector
+
+    assert codes.pose is not None
+    volume = _decoded(model, codes.content.mean(0, keepdims=True), codes.transform[:1], size)
+    steps, axes, still = torch.as_tensor(STEPS).float()[:, None], torch.eye(3), torch.zeros(len(STEPS), 3)
+    spread = codes.pose.offsets.std(0) / edge * size
+    for axis, name in zip(axes, "xyz", strict=True):
+        turns = rotation_from_vector(steps * axis * np.radians(TURN))
+        yield f"turn {name}", place_volumes(volume.expand(len(STEPS), -1, -1, -1), turns, still)
+    for axis, name, length in zip(axes, "xyz", spread, strict=True):
+        turns = torch.eye(3).expand(len(STEPS), 3, 3)
+        yield f"shift {name}", place_volumes(volume.expand(len(STEPS), -1, -1, -1), turns, steps * axis * float(length))
+
+
+def _decoded(
+    model: DisentanglingModel, content: NDArray[np.float32], transform: NDArray[np.float32], size: int
+) -> Tensor:
+    import torch
+
+    with torch.no_grad():
+        return model.decode(torch.as_tensor(content), torch.as_tensor(transform), size) * model.sphere(size)
 
 
 def _pictures(particles: Tensor, dims: int) -> list[Picture]:
