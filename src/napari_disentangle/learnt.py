@@ -80,11 +80,10 @@ def _of_transformations(run: Run) -> list[str]:
     """Return whether decoded particles change with the transformation code; an explicit transformation always moves."""
     from napari_disentangle.metrics import informativeness
     from napari_disentangle.models import model_info
-    from napari_disentangle.training import load_model
     from napari_disentangle.training.informativeness import explained_variance
 
     info = model_info(run.recipe.model.name)
-    if not (info.decodes and info.two_codes) or run.checkpoint() is None or load_model(run)[0].explicit:
+    if not (info.decodes and info.two_codes) or info.moves or run.checkpoint() is None:
         return []
     explained = explained_variance(run, most=REDRAWN)
     cost = informativeness(explained.own, explained.permuted["transformation"]).value

@@ -101,22 +101,15 @@ def _transfer(
     given = inputs.batch(shown, size, "cpu")
     k = len(shown)
     of_content, of_transform = np.repeat(np.arange(k), k), np.tile(np.arange(k), k)
-
-    def tensor(values: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(np.asarray(values, dtype=np.float32))
-
-    content, transform = (
-        tensor(codes.content[rows[shown]])[of_content],
-        tensor(codes.transform[rows[shown]])[of_transform],
-    )
-    with torch.no_grad():
-        if model.explicit:
-            batch = replace(inputs.batch(shown[of_transform], size, "cpu"), tilts=None, frames=None)
-            posed = codes.pose is not None
-            code = Encoding(content, transform, batch.rotations if posed else None, batch.shifts if posed else None)
+    content, transform = codes.content[rows[shown]][of_content], codes.transform[rows[shown]][of_transform]
+    if model.explicit:
+        batch = replace(inputs.batch(shown[of_transform], size, "cpu"), tilts=None, frames=None)
+        pose = (None, None) if codes.pose is None else (batch.rotations, batch.shifts)
+        with torch.no_grad():
+            code = Encoding(_tensor(content), _tensor(transform), *pose)
             decoded = model.reconstruct(batch, code) * model.sphere(size)
-        else:
-            decoded = model.decode(content, transform, size) * model.sphere(size)
+    else:
+        decoded = _decoded(model, content, transform, size)
     originals, made = _pictures(given.volumes, model.spec.dims), _pictures(decoded, model.spec.dims)
     grid: list[list[Picture | None]] = [[None, *originals]]
     grid.extend([originals[i], *made[i * k : (i + 1) * k]] for i in range(k))
@@ -166,23 +159,27 @@ def _placed(model: DisentanglingModel, codes: Codes, size: int, edge: float) -> 
 
     assert codes.pose is not None
     volume = _decoded(model, codes.content.mean(0, keepdims=True), codes.transform[:1], size)
-    steps, axes, still = torch.as_tensor(STEPS).float()[:, None], torch.eye(3), torch.zeros(len(STEPS), 3)
+    volumes, nowhere = volume.expand(len(STEPS), -1, -1, -1), torch.zeros(len(STEPS), 3)
+    steps = _tensor(STEPS)[:, None] * torch.eye(3)[:, None]  # along x, y and z
     spread = codes.pose.offsets.std(0) / edge * size
-    for axis, name in zip(axes, "xyz", strict=True):
-        turns = rotation_from_vector(steps * axis * np.radians(TURN))
-        yield f"turn {name}", place_volumes(volume.expand(len(STEPS), -1, -1, -1), turns, still)
-    for axis, name, length in zip(axes, "xyz", spread, strict=True):
-        turns = torch.eye(3).expand(len(STEPS), 3, 3)
-        yield f"shift {name}", place_volumes(volume.expand(len(STEPS), -1, -1, -1), turns, steps * axis * float(length))
+    for name, along in zip("xyz", steps, strict=True):
+        yield f"turn {name}", place_volumes(volumes, rotation_from_vector(along * np.radians(TURN)), nowhere)
+    for name, along, length in zip("xyz", steps, spread, strict=True):
+        yield f"shift {name}", place_volumes(volumes, rotation_from_vector(nowhere), along * float(length))
 
 
-def _decoded(
-    model: DisentanglingModel, content: NDArray[np.float32], transform: NDArray[np.float32], size: int
-) -> Tensor:
+def _decoded(model: DisentanglingModel, content: NDArray[Any], transform: NDArray[Any], size: int) -> Tensor:
+    """Return what codes (b, c) and (b, t) decode to, in the canonical pose, inside the soft sphere."""
     import torch
 
     with torch.no_grad():
-        return model.decode(torch.as_tensor(content), torch.as_tensor(transform), size) * model.sphere(size)
+        return model.decode(_tensor(content), _tensor(transform), size) * model.sphere(size)
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    import torch
+
+    return torch.as_tensor(np.asarray(values, dtype=np.float32))
 
 
 def _pictures(particles: Tensor, dims: int) -> list[Picture]:
