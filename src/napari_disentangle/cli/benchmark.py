@@ -36,9 +36,9 @@ def run(
     out
         Folder of results, data sets, runs and pictures; may be there already.
     table
-        Only these tables.
+        Only these tables; several with spaces between.
     row
-        Only these rows.
+        Only these rows; several with spaces between.
     seeds
         Seeds of training; without them, each row's own.
     size

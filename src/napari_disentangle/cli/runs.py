@@ -47,13 +47,13 @@ def train(
     run
         The run folder to write.
     model
-        One of those that "napari-disentangle models" lists.
+        One of those that "napari-disentangle models" lists; without it, harmony.
     diameter
         Of the particle, in Angstrom. It sets the soft mask, and how far from the box centre a particle may lie.
     pose
         Find poses freely, near the imported ones, keep those, or know tilt and psi only.
     preset
-        quick, standard, thorough, or paper.
+        quick, standard, thorough, or paper; without it, standard.
     settings
         Any other setting of the recipe, such as --set training.epochs=20; may be given again and again.
     selection
