@@ -201,6 +201,11 @@ class ParticleSet:
         rotations = euler_to_matrix(np.pad(self.prior, ((0, 0), (1, 0))))
         return Pose(rotations, np.zeros((len(self), 3)) if self.pose is None else self.pose.offsets)
 
+    def files(self) -> tuple[Path, ...]:
+        """Return the lists and tables that were read, and the tomograms."""
+        listed = (self.path, self.original, self.optimisation_set, self.tomograms_file)
+        return tuple(path for path in (*listed, *(t.path for t in self.tomograms)) if path is not None)
+
     def inverted(self) -> ParticleSet:
         """Return the same particles with dark and bright exchanged."""
         return self if self.volumes is None else replace(self, volumes=InvertedVolumes(self.volumes))

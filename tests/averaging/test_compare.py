@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import mrcfile
 import numpy as np
 import pytest
 from molecules import VOXEL, molecule, place
@@ -36,6 +37,13 @@ def test_a_map_is_turned_onto_the_average(tmp_path: Path) -> None:
     # The other hand, and another molecule, are told apart from it.
     write_volume(tmp_path / "mirror.mrc", np.ascontiguousarray(given[..., ::-1]), 0.7 * VOXEL)
     assert compare(average, VOXEL, tmp_path / "mirror.mrc", diameter=160).correlation < found.correlation - 0.02
+
+
+def test_a_map_of_imod_is_a_map(tmp_path: Path) -> None:
+    write_volume(tmp_path / "map.rec", molecule(), VOXEL)
+    with mrcfile.open(tmp_path / "map.rec", mode="r+") as file:
+        file.header.ispg = 0
+    assert compare(molecule(), VOXEL, tmp_path / "map.rec", diameter=160).correlation > 0.99
 
 
 def test_what_is_no_map_is_refused(tmp_path: Path) -> None:

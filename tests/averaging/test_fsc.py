@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from molecules import molecule
 
-from napari_disentangle.averaging import fsc, resolution
+from napari_disentangle.averaging import average, fsc, resolution
+from napari_disentangle.averaging.points import sphere
+from napari_disentangle.geometry import random_rotations
+from napari_disentangle.particles import ArrayVolumes, ParticleSet, Pose
 
 
 @pytest.mark.parametrize("n", [16, 17])
@@ -22,6 +27,27 @@ def test_of_noise_is_about_zero() -> None:
     assert np.abs(correlation[4:]).max() < 0.15
     assert abs(correlation[4:].mean()) < 0.05
     assert (resolution(frequency, correlation) or 160) >= 40
+
+
+def test_a_mask_adds_no_agreement_of_its_own() -> None:
+    one, two = np.random.default_rng(0).standard_normal((2, 24, 24, 24)).astype(np.float32)
+    _, plain = fsc(one, two, 5.0, sphere(24, 8, soft=2.0))
+    _, raised = fsc(one + 5, two - 3, 5.0, sphere(24, 8, soft=2.0))
+    np.testing.assert_allclose(raised, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 100.0])
+def test_a_grey_level_is_no_agreement(offset: float) -> None:
+    """Of noise in boxes that are not of mean 0, at any poses: neither the mask nor the boxes' edges are in both."""
+    rng = np.random.default_rng(0)
+    n, count = 24, 60
+    boxes = (rng.standard_normal((count, n, n, n)) + offset).astype(np.float32)
+    particles = ParticleSet(Path("noise.mrcs"), np.arange(count), volumes=ArrayVolumes(boxes), voxel_size=10.0)
+    pose = Pose(random_rotations(count, rng), rng.uniform(-20, 20, (count, 3)))
+    found = average(particles, pose, mode="fixed")
+    assert np.abs(found.fsc[2:]).max() < 0.4
+    assert np.abs(found.fsc[2:].mean()) < 0.1
+    assert found.resolution_A is None or found.resolution_A >= 80
 
 
 def test_of_half_signal_half_noise_is_a_half() -> None:

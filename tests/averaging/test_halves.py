@@ -42,6 +42,14 @@ def test_neighbours_share_a_half_within_their_tomogram() -> None:
     assert np.bincount(split).tolist() == [0, 10, 10]
 
 
+def test_a_chain_of_all_is_cut_across() -> None:
+    along = np.random.default_rng(0).permutation(20) * 40.0
+    split = split_halves(replace(PARTICLES, positions=np.stack([along * 0, along, along * 0], axis=1)), distance=60)
+    assert np.bincount(split).tolist() == [0, 10, 10]
+    changes = np.count_nonzero(np.diff(split[np.argsort(along)]))
+    assert changes <= 3  # few neighbours are parted
+
+
 def test_the_seed_decides() -> None:
     first, again, other = (split_halves(PARTICLES, distance=1, seed=s) for s in (0, 0, 1))
     assert first.tolist() == again.tolist()

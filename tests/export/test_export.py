@@ -11,6 +11,7 @@ import pytest
 from napari_disentangle import io
 from napari_disentangle.errors import InputError
 from napari_disentangle.export import export_selection, write_codes
+from napari_disentangle.export.subset import pose_columns
 from napari_disentangle.geometry import euler_to_matrix, random_rotations
 from napari_disentangle.io.extract import extract
 from napari_disentangle.io.mrc import write_volume, write_volume_stack
@@ -113,6 +114,86 @@ def test_exported_poses_put_every_particle_where_the_model_did(extracted, tmp_pa
     assert read.positions is not None
     np.testing.assert_allclose(read.positions, centres + codes.pose.offsets, atol=1e-3)
     np.testing.assert_allclose(read.pose.rotations, codes.pose.rotations, atol=1e-5)
+
+
+def test_poses_of_a_run_on_a_selection_are_those_of_its_particles(extracted, tmp_path: Path):
+    """Box centres were rounded by other amounts for each particle."""
+    rng = np.random.default_rng(8)
+    particles = extracted(positions(rng))
+    whole = codes_with(particles, rng)
+    assert whole.pose is not None
+    some = np.array([2, 4, 5])
+    few = particles.subset(some)
+    of_few = Codes(few.ids, whole.content[some], whole.transform[some], whole.pose.subset(some), 1, "f" * 64)
+    columns = pose_columns(particles, whole, some)
+    assert len(set(columns["rlnOriginXAngst"])) == 3
+    assert pose_columns(run_on(tmp_path / "run", few, of_few).particles(), of_few, some) == columns
+
+
+@pytest.mark.parametrize("said", ["by the list", "by the user"])
+def test_origins_in_pixels_are_added_to_poses(tmp_path: Path, said: str):
+    """As the importer understood them: by rlnDetectorPixelSize and magnification, or by the voxel size given."""
+    rng = np.random.default_rng(9)
+    write_volume(tmp_path / "T.mrc", rng.standard_normal((48, 48, 48)).astype(np.float32), PIXEL)
+    columns = {f"rlnCoordinate{axis}": rng.uniform(20, 28, COUNT).round(3) for axis in "XYZ"}
+    columns |= dict(
+        zip(("rlnOriginX", "rlnOriginY", "rlnOriginZ"), rng.uniform(-2, 2, (3, COUNT)).round(3), strict=True)
+    )
+    if said == "by the list":
+        columns |= {"rlnDetectorPixelSize": np.full(COUNT, 4.0), "rlnMagnification": np.full(COUNT, 10000.0)}
+    head = "".join(f"_{label} #{k}\n" for k, label in enumerate(columns, 1))
+    rows = "".join(" ".join(str(v) for v in row) + "\n" for row in zip(*columns.values(), strict=True))
+    (tmp_path / "list.star").write_text(f"data_\n\nloop_\n{head}{rows}")
+    found = io.read_particles(
+        tmp_path / "list.star", tomogram=tmp_path / "T.mrc", voxel_size=None if said == "by the list" else PIXEL
+    )
+    assert found.positions is not None
+    extract(found, tmp_path / "boxes", box=8, normalise=False)
+    particles = io.read_particles(tmp_path / "boxes")
+    codes = codes_with(particles, rng)
+    assert codes.pose is not None
+    columns = pose_columns(particles, codes, particles.ids)
+    assert set(columns) == {name.replace("rln", "disentangle") for name in (*ANGLES, *ORIGINS)}
+    listed = np.stack([found.positions[:, k] for k in range(3)], axis=1)
+    raw = StarFile.read(tmp_path / "list.star").block("")
+    corner = np.stack([raw.numbers(f"rlnCoordinate{axis}") for axis in "XYZ"], axis=1) * PIXEL
+    written = np.array([columns[name.replace("rln", "disentangle")] for name in ORIGINS], dtype=float).T
+    boxes = StarFile.read(tmp_path / "boxes" / "particles.star").block("particles")
+    centres = np.stack([boxes.numbers(f"rlnCoordinate{axis}") for axis in "XYZ"], axis=1) * PIXEL
+    np.testing.assert_allclose(corner - written, centres + codes.pose.offsets, atol=1e-3)
+    assert np.abs(corner - listed).max() > 1
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_the_complement_of_a_bare_stack_is_of_the_whole_stack(tmp_path: Path, invert: bool):
+    write_volume_stack(tmp_path / "b.mrcs", np.random.default_rng(0).random((COUNT, 8, 8, 8)).astype(np.float32), PIXEL)
+    some = io.read_particles(tmp_path / "b.mrcs").subset(np.array([3, 4, 5]))
+    recipe = Recipe(input=InputSettings(particles=str(tmp_path / "b.mrcs"), invert=invert))
+    run = Run.create(tmp_path / "run", recipe, some)
+    record = export_selection(run, Selection("A/0", np.array([3])), tmp_path / "rest.star", complement=True)
+    assert (record.ids, record.of) == ((0, 1, 2, 4, 5), COUNT)
+    names = StarFile.read(tmp_path / "rest.star").block("particles").column("rlnImageName")
+    assert [name.partition("@")[0] for name in names] == ["000001", "000002", "000003", "000005", "000006"]
+
+
+def test_a_csv_list_is_one_by_any_case(tmp_path: Path):
+    write_volume(tmp_path / "T.mrc", np.random.default_rng(0).random((48, 48, 48)).astype(np.float32), PIXEL)
+    (tmp_path / "P.CSV").write_text("x,y,z\n20,20,20\n24,24,24\n28,28,28\n")
+    extract(io.read_particles(tmp_path / "P.CSV", tomogram=tmp_path / "T.mrc"), tmp_path / "boxes", box=8)
+    run = run_on(tmp_path / "run", io.read_particles(tmp_path / "boxes"))
+    assert export_selection(run, Selection("A/0", np.array([1])), tmp_path / "out.CSV").of == 3
+    assert (tmp_path / "out.CSV").read_text() == "x,y,z\n24,24,24\n"
+
+
+@pytest.mark.parametrize("place", ["list.star", "list.json"])
+def test_what_is_read_from_is_not_replaced(extracted, tmp_path: Path, place: str):
+    particles = extracted(positions(np.random.default_rng(4)))
+    run = run_on(tmp_path / "run", particles)
+    before = (tmp_path / "list.star").read_text()
+    with pytest.raises(InputError, match=r"is read from|ends in \.json"):
+        export_selection(run, Selection("A/0", np.array([1])), tmp_path / place, overwrite=True)
+    assert (tmp_path / "list.star").read_text() == before
+    assert not (tmp_path / "list.json").exists()
 
 
 def test_poses_of_boxes_are_in_the_frame_of_the_box(tmp_path: Path):

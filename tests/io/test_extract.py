@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_disentangle import io
 from napari_disentangle.errors import InputError
 from napari_disentangle.geometry import euler_to_matrix
 from napari_disentangle.io.background import measure_background
@@ -357,6 +358,29 @@ class TestFolder:
         np.testing.assert_allclose(table.numbers("rlnAngleTiltPrior"), [90, 80])
         np.testing.assert_allclose(table.numbers("rlnAnglePsiPrior"), [10, -20])
         np.testing.assert_allclose(table.numbers("rlnDefocusU"), [3e4, 4e4])
+
+    def test_tomograms_of_nearly_equal_voxels_keep_their_own(self, tmp_path):
+        """A particle is at the voxel that its own tomogram's size says, and is read back where it was."""
+        rng = np.random.default_rng(0)
+        sizes = (10.0, 10.009)
+        volumes = [rng.standard_normal((20, 20, 904)).astype(np.float32) for _ in sizes]
+        paths = [
+            write_tomogram(tmp_path / f"t{k}.mrc", v, size)
+            for k, (v, size) in enumerate(zip(volumes, sizes, strict=True))
+        ]
+        tomograms = tuple(
+            Tomogram(f"t{k}", path, voxel_size=size) for k, (path, size) in enumerate(zip(paths, sizes, strict=True))
+        )
+        positions = np.array([[900.0, 10, 10]] * 2) * np.array(sizes)[:, None]
+        particles = ParticleSet(
+            tmp_path / "picks.star", np.arange(2), positions=positions, tomograms=tomograms, tomogram=np.array([0, 1])
+        )
+        extract(particles, tmp_path / "out", box=4, normalise=False)
+        for box, volume in zip(boxes_of(tmp_path / "out"), volumes, strict=True):
+            np.testing.assert_array_equal(box, volume[8:12, 8:12, 898:902])
+        found = io.read_particles(tmp_path / "out")
+        assert found.positions is not None
+        np.testing.assert_allclose(found.positions, positions, atol=1e-3)
 
     def test_poses_of_other_boxes_are_turned_into_the_frame_of_the_tomogram(self, noise, tmp_path):
         path, _ = noise

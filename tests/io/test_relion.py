@@ -32,6 +32,24 @@ class TestPoses:
         assert np.allclose(particles.pose.offsets, -np.array([[1, 2, -3], [0, -4, 0.5]]))
         assert np.allclose(particles.frames, matrices(FRAMES))
 
+    def test_priors_are_in_the_frame_of_the_poses(self, tmp_path: Path) -> None:
+        """Of picks they are turned by A_sub, as poses are: the particle's z axis is that of tilt and psi either way."""
+        priors = {"rlnAngleTiltPrior": ANGLES["rlnAngleTilt"], "rlnAnglePsiPrior": ANGLES["rlnAnglePsi"]}
+        of_picks = read_particles(picks(tmp_path, CORNERS, **ANGLES, **FRAMES, **priors), tomograms=project(tmp_path))
+        write_map(tmp_path / "s.mrcs", boxes(2))
+        table = {"rlnImageName": ["1@s.mrcs", "2@s.mrcs"], **ANGLES, **FRAMES, **priors}
+        of_boxes = read_particles(write_star(tmp_path / "p.star", particles=table))
+        for found in (of_picks, of_boxes):
+            assert found.pose is not None
+            assert found.prior_pose is not None
+            assert np.allclose(found.prior_pose.rotations[:, :, 2], found.pose.rotations[:, :, 2], atol=1e-6)
+        assert not np.allclose(of_picks.pose.rotations, of_boxes.pose.rotations)
+
+    def test_frames_alone_are_no_poses_and_it_is_said(self, tmp_path: Path) -> None:
+        found = read_particles(picks(tmp_path, CORNERS, **FRAMES), tomograms=project(tmp_path))
+        assert found.pose is None
+        assert "no rlnAngleRot" in " ".join(found.notes)
+
     def test_one_angle_is_no_pose(self, tmp_path: Path) -> None:
         path = picks(tmp_path, CORNERS, rlnAnglePsi=[1.0, 2.0])
         assert read_particles(path, tomograms=project(tmp_path)).pose is None
@@ -199,6 +217,17 @@ class TestBoxes:
         assert particles.volumes is not None
         assert particles.positions is None
         assert "40 x 20 x 20" in " ".join(particles.notes)
+
+
+class TestNames:
+    def test_a_folder_may_have_an_at_in_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "me@lab").mkdir()
+        write_map(tmp_path / "me@lab/a.mrc", boxes(1)[0])
+        write_map(tmp_path / "me@lab/s.mrcs", boxes(2))
+        for names in (["me@lab/a.mrc"], ["2@me@lab/s.mrcs", "1@me@lab/s.mrcs"]):
+            found = read_particles(write_star(tmp_path / "p.star", particles={"rlnImageName": names}))
+            assert found.volumes is not None
+            assert found.volumes.shape[0] == len(names)
 
 
 class TestBadInput:

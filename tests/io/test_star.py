@@ -173,6 +173,13 @@ def test_pairs_and_a_loop_in_one_block() -> None:
     assert (star.blocks[2].name, star.blocks[2].columns, len(star.blocks[2])) == ("empty", [], 0)
 
 
+def test_a_row_that_begins_like_a_block_is_a_row() -> None:
+    text = "data_particles\nloop_\n_rlnImageName\n_rlnClassNumber\na.mrc 1\ndata_2/b.mrc 2\nDATA_3.mrc 3\n\ndata_last\n_a 1\n"
+    star = StarFile.parse(text, None)
+    assert star.block("particles").column("rlnImageName") == ["a.mrc", "data_2/b.mrc", "DATA_3.mrc"]
+    assert star.block("last").rows == [["1"]]
+
+
 def test_a_row_over_two_lines() -> None:
     star = StarFile.parse("data_\nloop_\n_a\n_b\n_c\n1 2\n3\n4 5 6\n")
     assert star.blocks[0].rows == [["1", "2", "3"], ["4", "5", "6"]]

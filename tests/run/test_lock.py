@@ -174,6 +174,16 @@ class TestHeartbeat:
                 lock.beat()
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getppid()
 
+    def test_one_that_slept_while_another_came_and_went_does_not_come_back(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "_BEAT_EVERY", 0.0)
+        with Lock(tmp_path) as lock:
+            (tmp_path / "lock").unlink()
+            monkeypatch.setattr(module, "STALE_AFTER", -1.0)
+            with pytest.raises(InputError, match="taken over"):
+                lock.beat()
+            assert lock.lost
+        assert not list(tmp_path.iterdir())
+
     def test_it_costs_nothing_between_beats(self, tmp_path):
         with Lock(tmp_path) as lock:
             before = (tmp_path / "lock").stat().st_mtime_ns

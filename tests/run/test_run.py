@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.export import export_selection
 from napari_disentangle.io import read_particles
 from napari_disentangle.models.base import Codes
 from napari_disentangle.particles import Pose
@@ -97,6 +98,17 @@ class TestMaking:
         assert [p.name for p in home.iterdir()] == ["thesis.tex"]
         with pytest.raises(InputError, match="is a file"):
             prepare(stack, home / "thesis.tex", settings=tiny, overwrite=True)
+
+    def test_a_run_that_is_read_from_is_not_overwritten(self, run, tiny):
+        """Neither the run whose selection is trained on, nor one that holds the list."""
+        run.save_selections("A", [Selection("A/0", np.arange(20))])
+        exported = run.path / "exports/some.star"
+        export_selection(run, run.selection("A/0"), exported)
+        before = listing(run.path)
+        for given, selection in ((run.path, "A/0"), (exported, None)):
+            with pytest.raises(InputError, match="is read from"):
+                prepare(given, run.path, settings=tiny, selection=selection, overwrite=True)
+            assert listing(run.path) == before
 
     def test_a_run_that_somebody_writes_is_not_overwritten(self, run, stack, tiny):
         (run.path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "heartbeat": time.time()}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_disentangle.averaging.points import sphere
 from napari_disentangle.fourier import fourier_crop, shell_index
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def read_chunks(particles: ParticleSet, rows: Ints) -> Iterator[tuple[Ints, NDAr
     for start in range(0, len(rows), size):
         at = np.arange(start, min(start + size, len(rows)))
         yield at, particles.volumes.read(rows[at])
+
+
+def level(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return boxes (b, n, n, n) less the mean that each has beyond the sphere of diameter n."""
+    n = volumes.shape[-1]
+    outside = sphere(n, n / 2) == 0
+    return volumes - volumes[:, outside].mean(1)[:, None, None, None]
 
 
 def standardise(volumes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,12 +62,14 @@ def compare(average: Map, voxel_size: float, path: Path, *, diameter: float | No
         It is not one map, or does not say its voxel size.
     """
     header = read_header(path)
+    if len(set(header.shape)) == 1 and len(header.shape) == 3:  # IMOD's maps have the space group of a stack of images
+        header = replace(header, kind="volume")
     if header.kind != "volume":
         raise InputError(f"{path} is a stack, not one map; give the file of one map.")
     if header.voxel_size is None:
         raise InputError(f"{path} does not say its voxel size; write it into the header.")
     n = average.shape[-1]
-    given = resampled(np.asarray(open_map(header), dtype=np.float32), n, voxel_size / header.voxel_size)
+    given = resampled(np.array(open_map(header), dtype=np.float32), n, voxel_size / header.voxel_size)
     if not np.isfinite(given).all() or given.std() == 0:
         raise InputError(f"{path} holds no density within a box of {n * voxel_size:.0f} A; is it the right map?")
     radius = (n * voxel_size / 1.6 if diameter is None else diameter) / 2 / voxel_size

@@ -19,8 +19,8 @@ def fsc(
 ) -> tuple[Floats, Floats]:
     """Correlate two maps shell by shell (Harauz and van Heel 1986).
 
-    ``FSC(s) = Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2)`` over the shell s. A mask multiplies both maps; a sharp
-    one raises the FSC by itself.
+    ``FSC(s) = Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2)`` over the shell s. A mask multiplies both maps, less
+    the grey level of each outside it, which would put the mask itself into both; a sharp one raises the FSC by itself.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def fsc(
     twice[..., 0] = 1.0
     if n % 2 == 0:
         twice[..., -1] = 1.0
-    one, two = (np.fft.rfftn((v if mask is None else v * mask).astype(np.float64)) for v in (half1, half2))
+    one, two = (np.fft.rfftn(_masked(v.astype(np.float64), mask)) for v in (half1, half2))
 
     def total(values: Floats) -> Floats:
         return np.bincount(shell, (values * twice).ravel())[: n // 2 + 1].astype(np.float64)
@@ -52,6 +52,13 @@ def fsc(
     correlation = np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 1e-12 * max(norm.max(), 1e-300))
     correlation[0] = 1.0
     return np.arange(n // 2 + 1) / (n * voxel_size), correlation
+
+
+def _masked(volume: Floats, mask: NDArray[np.float32] | None) -> Floats:
+    if mask is None:
+        return volume
+    outside = mask == 0
+    return (volume - (volume[outside].mean() if outside.any() else 0.0)) * mask
 
 
 def resolution(frequency: Floats, correlation: Floats, threshold: float = 0.143) -> float | None:

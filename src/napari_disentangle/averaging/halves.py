@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.particles import ParticleSet
 
+    Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 
@@ -18,7 +19,8 @@ def split_halves(particles: ParticleSet, *, distance: float, seed: int = 0) -> I
     """Return 1 or 2 for each particle.
 
     The list's own half-sets where it has both; else whole tomograms, as even as they go; else, if that leaves a half
-    with less than 30 %, at random, boxes whose centres are closer than `distance` (A) kept together.
+    with less than 30 %, at random, boxes whose centres are closer than `distance` (A) kept together; but a chain of
+    them that holds more than 40 % of all is cut across its longest axis, until no part does.
 
     Returns
     -------
@@ -32,8 +34,9 @@ def split_halves(particles: ParticleSet, *, distance: float, seed: int = 0) -> I
         halves = _deal(particles.tomogram, rng)
         if min((halves == 1).mean(), (halves == 2).mean()) >= 0.3:
             return halves
-    groups = np.arange(n) if particles.positions is None else _neighbours(particles, distance)
-    return _deal(groups, rng)
+    if particles.positions is None:
+        return _deal(np.arange(n), rng)
+    return _deal(_cut(_neighbours(particles, distance), particles.positions), rng)
 
 
 def _deal(groups: Ints, rng: np.random.Generator) -> Ints:
@@ -48,6 +51,20 @@ def _deal(groups: Ints, rng: np.random.Generator) -> Ints:
         half[k] = side + 1
         total[side] += int(count[k])
     return half[which.reshape(-1)]
+
+
+def _cut(groups: Ints, positions: Floats) -> Ints:
+    """Cut groups of more than 40 % of the particles in two, each across its longest axis, again and again."""
+    groups = groups.copy()
+    most = max(1, int(0.4 * len(groups)))
+    count = np.bincount(groups)
+    while count.max() > most:
+        rows = np.flatnonzero(groups == count.argmax())
+        points = positions[rows] - positions[rows].mean(0)
+        along = points @ np.linalg.svd(points, full_matrices=False)[2][0]
+        groups[rows[np.argsort(along, kind="stable")[len(rows) // 2 :]]] = len(count)
+        count = np.bincount(groups)
+    return groups
 
 
 def _neighbours(particles: ParticleSet, distance: float) -> Ints:

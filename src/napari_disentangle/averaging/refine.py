@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_disentangle.averaging.boxes import both_sides, interpolation_transfer, phases, read_chunks, standardise
+from napari_disentangle.averaging.boxes import (
+    both_sides,
+    interpolation_transfer,
+    level,
+    phases,
+    read_chunks,
+    standardise,
+)
 from napari_disentangle.averaging.fsc import fsc
 from napari_disentangle.averaging.match import ascend, shift_grid
 from napari_disentangle.averaging.points import Sphere, sphere
@@ -68,7 +75,8 @@ def half_averages(
     size : int
         Voxels per axis at which to work.
     raw : bool
-        The boxes as they are; False: each standardised first.
+        The boxes as they are, less the grey level of each beyond the sphere that its box holds: what a turn brings in
+        from outside the box is 0. False: each standardised first.
 
     Returns
     -------
@@ -82,7 +90,7 @@ def half_averages(
     total = torch.zeros(2, size, size, size, device=device)
     seen = torch.zeros(2, size, size, size // 2 + 1, device=device)
     for at, volumes in read_chunks(particles, np.arange(len(particles))):
-        small = volumes if raw else standardise(volumes)
+        small = level(volumes) if raw else standardise(volumes)
         small = torch.as_tensor(small if size == n else fourier_crop(small, size)).to(device)
         turns = torch.as_tensor(poses.rotations[at]).to(device, torch.float32)
         moves = torch.as_tensor(poses.shifts[at] / step).to(device, torch.float32)

@@ -13,10 +13,12 @@ from napari_disentangle import __version__
 from napari_disentangle.errors import InputError
 from napari_disentangle.io import subset
 from napari_disentangle.io.atomic import check_new_file, write_text
-from napari_disentangle.io.csv_list import parse_csv
-from napari_disentangle.io.extracted import PARTICLES, is_extracted
-from napari_disentangle.io.particle_table import ANGLES, FRAME, ORIGIN, ParticleTable, particle_block
+from napari_disentangle.io.csv_list import is_csv
+from napari_disentangle.io.extracted import PARTICLES, is_extracted, read_extracted
+from napari_disentangle.io.folder import spare
+from napari_disentangle.io.particle_table import ANGLES, FRAME, ORIGIN, ORIGIN_PIXELS, ParticleTable
 from napari_disentangle.io.placement import origins
+from napari_disentangle.io.relion import listed_pixel
 from napari_disentangle.io.star import StarFile
 
 if TYPE_CHECKING:
@@ -74,13 +76,16 @@ def export_selection(
     Raises
     ------
     InputError
-        Nothing to write, a row without a learned pose, or an output that exists or cannot be written.
+        Nothing to write, a row without a learned pose, or an output that exists, cannot be written or is read from.
     """
     particles = run.particles()
+    if out.suffix.lower() == ".json":
+        raise InputError(f"{out} ends in .json, as its record does; give the list the ending of its original.")
     record_path, set_path = out.with_suffix(".json"), out.with_name(f"{out.stem}_optimisation_set.star")
     for path in (out, record_path, set_path):
         check_new_file(path, overwrite=overwrite)
-    total = _rows_of_original(particles)
+        spare(path, particles.files())
+    total = subset.count_original(particles)
     ids = np.setdiff1d(np.arange(total), selection.ids) if complement else selection.ids
     if not len(ids):
         what = "is all of the list, so nothing is left" if complement else "is empty"
@@ -135,7 +140,7 @@ def pose_columns(particles: ParticleSet, codes: Codes, ids: np.ndarray[Any, Any]
     """
     from napari_disentangle.geometry import matrix_to_euler
 
-    if particles.text is None or (particles.original is not None and particles.original.suffix == ".csv"):
+    if particles.text is None or (particles.original is not None and is_csv(particles.original)):
         raise InputError(f"{particles.path} is no RELION list, so poses cannot be appended; export without --poses.")
     if codes.pose is None:
         raise InputError("This model learned no poses; export without --poses.")
@@ -153,28 +158,25 @@ def pose_columns(particles: ParticleSet, codes: Codes, ids: np.ndarray[Any, Any]
     if is_extracted(particles.path):
         frames = table.rotations(FRAME)
         inverse = np.tile(np.eye(3), (len(ids), 1, 1)) if frames is None else frames[ids].transpose(0, 2, 1)
-        before = origins(table, table.size("rlnImagePixelSize"))[ids]
+        before = origins(table, _pixel(table, particles))[ids]
         rotations = inverse @ rotations
-        new_origins = before + np.einsum("nij,nj->ni", inverse, _rests(particles)[particles.rows_of(ids)] - shifts)
+        new_origins = before + np.einsum("nij,nj->ni", inverse, _rests(particles, ids) - shifts)
     else:
         new_origins = -shifts
-    own = any(column in table.block for column in POSE_COLUMNS)
+    own = any(column in table.block for column in (*POSE_COLUMNS, *ORIGIN_PIXELS))
     labels = [column.replace("rln", OWN, 1) for column in POSE_COLUMNS] if own else POSE_COLUMNS
     numbers = np.concatenate([matrix_to_euler(rotations), new_origins], axis=1)
     return {label: [f"{value:.6f}" for value in column] for label, column in zip(labels, numbers.T, strict=True)}
 
 
-def _rests(particles: ParticleSet) -> np.ndarray[Any, Any]:
-    """Return (n, 3) by how much box centres were rounded, in Angstrom, xyz: the list of boxes has it as its origin."""
+def _rests(particles: ParticleSet, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return (n, 3) by how much the box centres of `ids` were rounded, in Angstrom, xyz: the boxes' origins."""
     folder = particles.path if particles.path.is_dir() else particles.path.parent
     boxes = ParticleTable.of(StarFile.read(folder / PARTICLES), folder / PARTICLES)
-    return -origins(boxes, None)
+    return -origins(boxes, None)[read_extracted(folder).rows_of(ids)]
 
 
-def _rows_of_original(particles: ParticleSet) -> int:
-    if particles.text is None:
-        return len(particles)
-    path = particles.original or particles.path
-    if path.suffix == ".csv":
-        return len(parse_csv(particles.text, path).block)
-    return len(particle_block(StarFile.parse(particles.text, path)))
+def _pixel(table: ParticleTable, particles: ParticleSet) -> np.ndarray[Any, Any] | None:
+    """Return the pixel (n,) that the original list's origins count in: as listed, else as given when boxes were cut."""
+    listed, given = listed_pixel(table), particles.tomograms[0].voxel_size
+    return listed if listed is not None or given is None else np.full(len(table), given)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QL
 
 from napari_disentangle.gui.exporting import is_of
 from napari_disentangle.gui.forms import ProblemLine, button, row, words
+from napari_disentangle.io.csv_list import is_csv
 
 if TYPE_CHECKING:
     from napari_disentangle.gui.workbench import Workbench
@@ -39,7 +40,7 @@ class ExportDialog(QDialog):
         assert particles is not None
         self._run = run
         original = particles.original or particles.path
-        suffix = ".csv" if original.suffix == ".csv" else ".star"
+        suffix = original.suffix if is_csv(original) else ".star"
         name = selection.name.replace("/", "_")
         self.path = QLineEdit(str(run.path / "exports" / f"{run.path.name}_{name}{suffix}"))
         self.path.setToolTip("The list to write; a JSON file beside it says how the particles were chosen")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.errors import InputError
-from napari_disentangle.io.csv_list import read_csv
+from napari_disentangle.io.csv_list import is_csv, read_csv
 from napari_disentangle.io.describe import Description, describe
 from napari_disentangle.io.extracted import RECORD, is_extracted, read_extracted
 from napari_disentangle.io.npz import read_images
@@ -73,7 +73,7 @@ def read_particles(
         raise InputError(f"{path} is a folder without {RECORD}; give a particle list, or a folder that extract wrote.")
     elif path.suffix.lower() == ".star":
         particles = read_relion(path, where)
-    elif path.suffix.lower() == ".csv":
+    elif is_csv(path):
         particles = from_table(read_csv(path), path, replace(where, in_voxels=True))
     elif path.suffix.lower() == ".npz":
         particles = read_images(path, voxel_size)

@@ -27,6 +27,11 @@ LABELS = {
 """Columns that are understood; others are kept and not used."""
 
 
+def is_csv(path: Path) -> bool:
+    """Return whether a file is such a list, by its ending."""
+    return path.suffix.lower() == ".csv"
+
+
 def read_csv(path: Path) -> ParticleTable:
     """Read a list with the columns x, y, z and, where there are any, rot, tilt, psi (degrees), class, half, tomogram.
 

@@ -13,7 +13,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io.background import Background, measure_background
 from napari_disentangle.io.boxes import BoxShape
 from napari_disentangle.io.compose import star_text
-from napari_disentangle.io.folder import new_folder
+from napari_disentangle.io.folder import new_folder, spare
 from napari_disentangle.io.mrc import open_map, write_volume_stack
 from napari_disentangle.io.plan import Plan, named, plan_boxes
 from napari_disentangle.io.record import ExtractedTomogram, ExtractionRecord
@@ -96,7 +96,7 @@ def extract(
         raise InputError(f"The seed is {seed}; give 0 or more.")
     with new_folder(out, marker=ExtractionRecord.file_name, overwrite=overwrite) as folder:
         plan = plan_boxes(particles, BoxShape(box, bin), edge)
-        _spare_inputs(plan, out)
+        spare(out, particles.files())
         needed = normalise or edge == "pad"
         backgrounds = [_background(plan, k, seed, needed=needed) for k in range(len(plan.tomograms))]
         boxes = _boxes(plan, backgrounds, invert=invert, normalise=normalise, progress=progress)
@@ -107,13 +107,6 @@ def extract(
         record = _record(plan, backgrounds, invert=invert, edge=edge, normalise=normalise, seed=seed)
         record.write(folder)
     return record
-
-
-def _spare_inputs(plan: Plan, out: Path) -> None:
-    """Refuse to replace a folder that holds what is being read."""
-    for path in (plan.particles.original, *(t.path for t in plan.tomograms)):
-        if path is not None and out.resolve() in path.resolve().parents:
-            raise InputError(f"{out} holds {path.name}, which is read from; choose another folder.")
 
 
 def _original_bytes(text: str) -> bytes:
@@ -193,10 +186,10 @@ def _crowded(plan: Plan) -> int:
     """Return how many particles have a neighbour in their tomogram within half a box."""
     from scipy.spatial import KDTree
 
-    near = plan.shape.size * plan.shape.bin / 2
+    near = plan.shape.size * plan.shape.bin / 2 * plan.voxel_size
     count = 0
     for k in range(len(plan.tomograms)):
-        places = (plan.centres + plan.rests / plan.voxel_size)[plan.tomogram == k]
+        places = (plan.corners + plan.rests)[plan.tomogram == k]
         if len(places) > 1:
             count += int((np.asarray(KDTree(places).query(places, k=2)[0])[:, 1] < near).sum())
     return count
@@ -274,7 +267,7 @@ def _list_text(plan: Plan) -> str:
         "rlnImageDimensionality": [3] * len(pixels),
     }
     columns: dict[str, Any] = {"rlnTomoName": [plan.tomograms[k].name for k in plan.tomogram]}
-    corner = plan.centres * plan.voxel_size / pixel[plan.tomogram, None]
+    corner = plan.corners / pixel[plan.tomogram, None]
     columns |= {f"rlnCoordinate{axis}": corner[:, k] for k, axis in enumerate("XYZ")}
     columns["rlnImageName"] = [f"{k + 1:06d}@{BOXES_NAME}" for k in range(n)]
     columns |= {f"rlnOrigin{axis}Angst": -plan.rests[:, k] for k, axis in enumerate("XYZ")}

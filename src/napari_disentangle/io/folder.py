@@ -12,8 +12,24 @@ from typing import TYPE_CHECKING
 from napari_disentangle.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
+
+
+def spare(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to replace a file, or a folder that holds a file, which is read from.
+
+    Raises
+    ------
+    InputError
+        `out` is one of `inputs`, or holds one.
+    """
+    place = out.resolve()
+    for path in inputs:
+        if path.exists() and place == path.resolve():
+            raise InputError(f"{out} is read from, so it is not replaced; choose another place.")
+        if path.exists() and place in path.resolve().parents:
+            raise InputError(f"{out} holds {path.name}, which is read from; choose another place.")
 
 
 @contextmanager

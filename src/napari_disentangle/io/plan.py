@@ -49,7 +49,13 @@ class Plan:
     occupied: tuple[Ints, ...]
     """For each tomogram the centres (k, 3) of all its particles, also those without a box; voxels, xyz."""
     voxel_size: float
-    """Of the tomograms, in Angstrom."""
+    """Of the boxes before binning, in Angstrom; tomograms may differ from it by 0.1 %."""
+
+    @property
+    def corners(self) -> Floats:
+        """(n, 3) centre voxels in Angstrom from the corner voxel, xyz, each by its own tomogram's voxel size."""
+        sizes = np.array([t.voxel_size for t in self.tomograms], dtype=np.float64)
+        return self.centres * sizes[self.tomogram, None]
 
 
 def plan_boxes(particles: ParticleSet, shape: BoxShape, edge: Edge) -> Plan:
@@ -57,11 +63,13 @@ def plan_boxes(particles: ParticleSet, shape: BoxShape, edge: Edge) -> Plan:
     positions = _positions(particles)
     tomograms, headers, tomogram = _open_tomograms(particles)
     voxel_size = _common_voxel_size(tomograms)
-    centres, rests = shape.centres(positions, voxel_size)
+    centres, rests = np.empty_like(positions, dtype=np.int64), np.empty_like(positions)
     whole, touching = np.zeros(len(particles), np.bool_), np.zeros(len(particles), np.bool_)
     for k, t in enumerate(tomograms):
         rows = tomogram == k
         assert t.shape is not None
+        assert t.voxel_size is not None
+        centres[rows], rests[rows] = shape.centres(positions[rows], t.voxel_size)
         whole[rows], touching[rows] = shape.inside(centres[rows], t.shape)
     keep, dropped = _judge_edges(particles, whole, touching, edge)
     rows = np.flatnonzero(keep)

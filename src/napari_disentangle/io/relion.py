@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.errors import InputError
+from napari_disentangle.geometry import euler_to_matrix, matrix_to_euler
 from napari_disentangle.io.particle_table import ANGLES, FRAME, IMAGE, ParticleTable
 from napari_disentangle.io.placement import Placement, Where, detector_pixel, origins, place
 from napari_disentangle.io.project import Project
@@ -142,7 +143,7 @@ def from_table(table: ParticleTable, path: Path, where: Where, *, tomograms: Pat
         tomograms=placement.tomograms,
         tomogram=placement.tomogram,
         halves=_halves(table, notes),
-        prior=_prior(table),
+        prior=_prior(table, boxes=volumes is not None),
         defocus=_defocus(table),
         frames=None if volumes is None else table.rotations(FRAME),
         tomograms_file=None if where.tomograms is None else where.tomograms.absolute(),
@@ -186,12 +187,17 @@ def _are_tilt_images(table: ParticleTable) -> bool:
     return table.setting("rlnImageDimensionality") == 2 and table.has("rlnTomoVisibleFrames")
 
 
+def listed_pixel(table: ParticleTable) -> Floats | None:
+    """Return the pixel (n,) of the images in Angstrom as the list says it, or its detector and magnification."""
+    column = next((c for c in IMAGE_PIXELS if table.size(c) is not None), None)
+    return table.size(column) if column else detector_pixel(table)
+
+
 def _image_pixel(
     table: ParticleTable, volumes: MrcVolumes | None, voxel_size: float | None, notes: list[str]
 ) -> Floats | None:
     """Return the pixel of the boxes in Angstrom, (n,): as given, else as listed, else by the header."""
-    column = next((c for c in IMAGE_PIXELS if table.size(c) is not None), None)
-    listed = table.size(column) if column else detector_pixel(table)
+    listed = listed_pixel(table)
     if volumes is None:
         return listed if voxel_size is None or listed is not None else np.full(len(table), voxel_size)
     headers = {h.voxel_size for h in volumes.files if h.voxel_size is not None}
@@ -224,6 +230,8 @@ def _image_pixel(
 def _pose(table: ParticleTable, pixel: Floats | None, *, boxes: bool, notes: list[str]) -> Pose | None:
     rotations, frames = table.rotations(ANGLES), table.rotations(FRAME)
     if rotations is None:
+        if frames is not None:
+            notes.append("The list has rlnTomoSubtomogramRot and no rlnAngleRot; no poses are taken from it.")
         return None
     if frames is None and len(table) > 1 and np.allclose(rotations, np.eye(3)):
         notes.append("All angles are 0, so they are not taken as poses.")
@@ -243,9 +251,16 @@ def _halves(table: ParticleTable, notes: list[str]) -> NDArray[np.int64] | None:
     return halves
 
 
-def _prior(table: ParticleTable) -> Floats | None:
+def _prior(table: ParticleTable, *, boxes: bool) -> Floats | None:
+    """Return the priors of tilt and psi, in the frame that `_pose` has: a turn by rot stays free in either."""
     columns = ("rlnAngleTiltPrior", "rlnAnglePsiPrior")
-    return np.stack([table.block.numbers(c) for c in columns], axis=-1) if table.has(*columns) else None
+    if not table.has(*columns):
+        return None
+    prior = np.stack([table.block.numbers(c) for c in columns], axis=-1)
+    frames = table.rotations(FRAME)
+    if boxes or frames is None:
+        return prior
+    return matrix_to_euler(frames @ euler_to_matrix(np.pad(prior, ((0, 0), (1, 0)))))[:, 1:]
 
 
 def _defocus(table: ParticleTable) -> Floats | None:

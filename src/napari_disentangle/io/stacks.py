@@ -50,7 +50,9 @@ def open_boxes(names: Sequence[str], project: Project, dimensions: int | None = 
     file = np.zeros(len(names), np.int64)
     section = np.zeros(len(names), np.int64)
     for row, name in enumerate(names):
-        number, at, path = name.rpartition("@")
+        number, at, path = name.partition("@")
+        if not at or ("/" in name and not number.isdecimal()):  # no section, or an @ that is part of a folder's name
+            at, path = "", name
         if path not in files:
             files[path] = len(headers)
             headers.append(_open(path, row, project, dimensions, stack=bool(at)))

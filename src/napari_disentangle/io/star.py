@@ -254,6 +254,11 @@ def split_lines(text: str) -> list[str]:
     return list(io.StringIO(text, newline=""))
 
 
+def _begins_block(words: list[str]) -> bool:
+    """Return whether a line is the name of a block: alone, since file names in a row may begin like it."""
+    return len(words) == 1 and words[0].lower().startswith("data_")
+
+
 class _Parser:
     """Reads blocks off the lines of a STAR file."""
 
@@ -270,11 +275,11 @@ class _Parser:
             words = self._words(at)
             if not words:
                 at += 1
-            elif words[0].lower().startswith("data_"):
+            elif _begins_block(words):
                 name = words[0][5:]
                 at += 1
                 ahead = next((w for w in map(self._words, range(at, len(self._lines))) if w), ["data_"])
-                if ahead[0].lower().startswith("data_"):
+                if _begins_block(ahead):
                     found.append(Block(name, [], False, [], (at, at), [], self._path))
             elif name is None:
                 raise self._error(at, "is not STAR: there is text before the first data_ block")
@@ -337,7 +342,11 @@ class _Parser:
         start = at
         while at < len(self._lines):
             words = self._words(at)
-            if words and not self._quoted(at) and self._ends_loop(words[0]):
+            if (
+                words
+                and not self._quoted(at)
+                and (_begins_block(words) or words[0].lower() == "loop_" or words[0].startswith("_"))
+            ):
                 break
             if words:
                 if words[0].startswith(";"):
@@ -356,10 +365,6 @@ class _Parser:
         if row:
             raise self._error(start, f"the row has {len(row)} values for {len(columns)} columns")
         return Block(name, columns, True, rows, header, spans, self._path), at
-
-    @staticmethod
-    def _ends_loop(word: str) -> bool:
-        return word.lower().startswith("data_") or word.lower() == "loop_" or word.startswith("_")
 
     def _error(self, at: int, what: str) -> InputError:
         return InputError(

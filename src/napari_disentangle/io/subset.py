@@ -132,6 +132,11 @@ def _in_project(path: Path, project: Path | None) -> str:
     return absolute.as_posix()
 
 
+def count_original(particles: ParticleSet) -> int:
+    """Return how many rows the original list has, or how many boxes a bare stack."""
+    return len(_Rows.of(particles))
+
+
 class _Rows:
     """The rows of an original list and the text around them."""
 
@@ -142,7 +147,7 @@ class _Rows:
     def of(cls, particles: ParticleSet) -> _Rows:
         path = particles.original or particles.path
         if particles.text is not None:
-            return cls.parse(particles.text, path, csv=path.suffix.lower() == ".csv")
+            return cls.parse(particles.text, path, csv=csv_list.is_csv(path))
         return cls.parse(_list_of_stack(particles), path, csv=False)
 
     @classmethod
@@ -181,8 +186,11 @@ def _verify(original: _Rows, written: _Rows, rows: Ints, columns: Columns, out: 
 def _list_of_stack(particles: ParticleSet) -> str:
     """Return a list in the style of RELION 3.1 that names every section of a bare stack."""
     from napari_disentangle.io.mrc import MrcVolumes
+    from napari_disentangle.particles import InvertedVolumes
 
     volumes = particles.volumes
+    while isinstance(volumes, InvertedVolumes):
+        volumes = volumes.of
     if not isinstance(volumes, MrcVolumes) or particles.voxel_size is None:
         raise InputError(
             f"{particles.path} has no particle list and no stack with a voxel size that a new list could name."

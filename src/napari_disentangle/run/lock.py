@@ -35,12 +35,14 @@ class Lock:
     ------
     InputError
         On entering, if another process is writing or the folder may not be written to; on a beat, if another process
-        has taken the lock over.
+        has taken the lock over, also where it has given it back since (`lost` is True then).
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock"
         self._beaten = 0.0
+        self._heard = 0.0
+        self.lost = False
 
     def __enter__(self) -> Lock:
         for _ in range(2):
@@ -55,7 +57,7 @@ class Lock:
                 ) from error
             with os.fdopen(descriptor, "w") as file:
                 file.write(self._content())
-            self._beaten = time.monotonic()
+            self._beaten, self._heard = time.monotonic(), time.time()
             return self
         raise InputError(f"{self._path} cannot be taken; another process has just started to write there.")
 
@@ -67,8 +69,11 @@ class Lock:
         """Say that this process is alive; cheap, to be called often."""
         if time.monotonic() - self._beaten > _BEAT_EVERY:
             self._beaten = time.monotonic()
-            if self._text() and not self._is_mine():
+            given_back = not self._path.exists() and time.time() - self._heard > STALE_AFTER
+            if given_back or (self._text() and not self._is_mine()):
+                self.lost = True
                 raise InputError(f"{self._path.parent} was taken over by another process; leave the writing to it.")
+            self._heard = time.time()
             part = self._path.with_name(f".lock.part-{os.getpid()}")
             part.write_text(self._content())
             os.replace(part, self._path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,8 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
                 run.say("stopped", why="whoever trained it left before the end")
             raise
         except InputError as error:
-            run.say("failed", why=str(error))
+            if not lock.lost:  # else what follows is the other process's
+                run.say("failed", why=str(error))
             raise
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -121,7 +123,8 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
             run.say("failed", why=f"{type(error).__name__}: {error}")
             raise
         finally:
-            run.clear_stop()
+            if not lock.lost:
+                run.clear_stop()
 
 
 def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
@@ -416,8 +419,7 @@ class _Loop:
         )  # fmt: skip
 
     def _progress(self, losses: dict[str, float], size: int, message: str = "") -> Progress:
-        rate = self.rates.get(size, 0.0)
-        steps = self.steps_per_epoch * self.epochs
+        rate, steps = self.rates.get(size, 0.0), self.steps_per_epoch * self.epochs
         left = (steps - self.step) * self.batch
         epoch = min(self.epoch + (0 if message else 1), self.epochs)
         eta = left / rate if rate else None
@@ -444,7 +446,5 @@ def _memory(device: str) -> float:
         import resource
     except ImportError:  # Windows
         return 0.0
-    import sys
-
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)

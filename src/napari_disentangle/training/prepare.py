@@ -11,6 +11,7 @@ import numpy as np
 from napari_disentangle import __version__
 from napari_disentangle.errors import InputError
 from napari_disentangle.io import read_particles
+from napari_disentangle.io.folder import spare
 from napari_disentangle.recipe import InputSettings, Recipe
 from napari_disentangle.run import Run, sha256_of
 from napari_disentangle.training.inputs import check_boxes, geometry_of, imported_pose, suited
@@ -56,6 +57,7 @@ def prepare(
     InputError
         Whatever is wrong with the files, the settings or the place; nothing is written then.
     """
+    spare(run, [particles])
     settings = list(settings)
     recipe = Recipe.chosen(preset, settings)
     given = dict(reading or {})
@@ -86,6 +88,7 @@ def prepare(
     versions = {
         "napari-disentangle": __version__, "torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()
     }  # fmt: skip
+    spare(run, chosen.files())
     return Run.create(
         run, recipe.model_copy(update={"input": inputs, "versions": versions}), chosen, overwrite=overwrite
     )
