@@ -138,9 +138,18 @@ class TestBoxes:
         assert np.isfinite(found.slices).all()
         assert not found.slices[found.ids.tolist().index(109)].any()
 
-    def test_images_and_boxes_of_unknown_size_are_refused(self, tmp_path):
-        with pytest.raises(InputError, match="2D images"):
-            preview(in_boxes(np.zeros((9, 16, 16), np.float32), tmp_path), diameter=None)
+    @pytest.mark.parametrize("shape", [(9, 16, 16), (9, 16, 16, 3)])
+    def test_images_are_shown_as_they_are(self, tmp_path, shape):
+        images = np.random.default_rng(0).random(shape).astype(np.float32)
+        found = preview(in_boxes(images, tmp_path, None), diameter=None)
+        rows = found.ids - 100
+        assert (found.voxel_size, found.resolution, found.dark) == (None, None, False)
+        shown = images[rows] if len(shape) == 3 else images[rows].mean(-1)
+        for one, expected in zip(found.slices, shown, strict=True):
+            np.testing.assert_allclose(np.corrcoef(one.ravel(), expected.ravel())[0, 1], 1, atol=1e-5)
+        np.testing.assert_allclose(found.mean, found.slices.mean(0), atol=1e-5)
+
+    def test_boxes_of_unknown_size_are_refused(self, tmp_path):
         with pytest.raises(InputError, match="--voxel-size"):
             preview(in_boxes(np.zeros((9, 16, 16, 16), np.float32), tmp_path, None), diameter=None)
 

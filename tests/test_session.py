@@ -210,6 +210,7 @@ class TestShowing:
     def test_another_run_leaves_nothing_of_the_one_before(self, session, run, tmp_path):
         session.select(np.arange(7), {})
         session.keep_average("auto/0", "an average")
+        session.grouping = "mine"
         session.refresh(read_run(run, grouping="mine"))
         assert (session.grouping, session.saved) == ("mine", ("auto/0", "auto/1"))
         other = Run.open(shutil.copytree(run.path, tmp_path / "other"))

@@ -236,3 +236,10 @@ class ParticleSet:
         return replace(
             self, tilt_range=None, tomograms=tuple(replace(tomogram, tilt_range=None) for tomogram in self.tomograms)
         )
+
+
+def same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:
+    """Return whether ids of both are rows of the same list."""
+    if one is None or other is None:
+        return False
+    return (one.original or one.path.absolute()) == (other.original or other.path.absolute())

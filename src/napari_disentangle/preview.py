@@ -11,11 +11,10 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.fourier import low_passed
 from napari_disentangle.io.boxes import BoxShape
 from napari_disentangle.io.mrc import open_map, read_header
+from napari_disentangle.particles import ParticleSet, dimensions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from napari_disentangle.particles import ParticleSet
 
     Ints = NDArray[np.int64]
     Map = NDArray[np.float32]
@@ -38,11 +37,13 @@ class Preview:
     ids: Ints
     """(k,) of the boxes shown."""
     slices: Map
-    """(k, n, n) their central slices, low-passed."""
+    """(k, n, n) their central slices, low-passed; images as they are."""
     mean: Map
-    """(n, n) central slice of the unaligned mean."""
-    voxel_size: float
-    """In A."""
+    """(n, n) central slice of the unaligned mean, or the mean of images."""
+    voxel_size: float | None
+    """In A; None of images whose files do not say."""
+    resolution: float | None
+    """In A, that they are low-passed to; None of images, which are as they are."""
     dark: bool
     """Whether protein is darker than what surrounds it, by the mean."""
 
@@ -80,20 +81,32 @@ def preview(particles: ParticleSet, *, diameter: float | None, seed: int = 0) ->
         There are neither boxes nor tomograms, or no size in Angstrom.
     """
     order = np.random.default_rng(seed).permutation(len(particles))
-    rows, boxes, voxel = some_boxes(particles, order, diameter, AVERAGED)
-    finite = np.isfinite(boxes).all(axis=(1, 2, 3))
+    if particles.volumes is not None and dimensions(particles.volumes.shape) == 2:
+        rows, boxes, voxel = order[:AVERAGED], grey(particles.volumes.read(order[:AVERAGED])), particles.voxel_size
+    else:
+        rows, boxes, voxel = some_boxes(particles, order, diameter, AVERAGED)
+    axes = tuple(range(1, boxes.ndim))
+    finite = np.isfinite(boxes).all(axis=axes)
     rows, boxes = rows[finite], boxes[finite]
     if not len(boxes):
         raise InputError(
             f"{particles.path}: none of the boxes that were looked at holds numbers only; check the volumes."
         )
-    spread = boxes.std(axis=(1, 2, 3), keepdims=True)
-    boxes = (boxes - boxes.mean(axis=(1, 2, 3), keepdims=True)) / np.where(spread > 0, spread, 1)
+    spread = boxes.std(axis=axes, keepdims=True)
+    boxes = (boxes - boxes.mean(axis=axes, keepdims=True)) / np.where(spread > 0, spread, 1)
+    ids = particles.ids[rows[:SHOWN]]
+    if boxes.ndim == 3 or voxel is None:
+        return Preview(ids, boxes[:SHOWN], boxes.mean(0), voxel, None, dark=False)
     resolution = max(RESOLUTION, 3 * voxel)
     shown = low_passed(boxes[:SHOWN], voxel, resolution)
     mean = low_passed(boxes.mean(0, keepdims=True), voxel, resolution)[0]
     n = mean.shape[-1]
-    return Preview(particles.ids[rows[:SHOWN]], shown[:, n // 2], mean[n // 2], voxel, _is_dark(mean))
+    return Preview(ids, shown[:, n // 2], mean[n // 2], voxel, resolution, _is_dark(mean))
+
+
+def grey(images: Map) -> Map:
+    """Return images (b, y, x) as they are, and colours (b, y, x, 3) as their mean."""
+    return images if images.ndim == 3 else images.mean(-1)
 
 
 def some_boxes(particles: ParticleSet, order: Ints, diameter: float | None, most: int) -> tuple[Ints, Map, float]:
@@ -120,7 +133,7 @@ def some_boxes(particles: ParticleSet, order: Ints, diameter: float | None, most
     """
     if particles.volumes is not None:
         if len(particles.volumes.shape) != 4:
-            raise InputError(f"{particles.path} holds 2D images; the models here are of boxes in 3D.")
+            raise InputError(f"{particles.path} holds 2D images; give boxes in 3D.")
         if particles.voxel_size is None:
             raise InputError(
                 f"Neither {particles.path} nor its boxes say their voxel size; give --voxel-size in Angstrom."

@@ -111,23 +111,32 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str | 
     InputError
         As `Run.particles` and `Run.codes`.
     """
+    embeddings = [run.embedding(space, method) for space in SPACES for method in METHODS]
+    codes = run.codes() if run.fingerprint() is not None else None
     names = run.selections()
     clusterings = [name.partition("/")[0] for name in names if name.endswith("/1")]
     if grouping is None:
         grouping = GROUPS if GROUPS in clusterings or not clusterings else clusterings[0]
-    embeddings = [run.embedding(space, method) for space in SPACES for method in METHODS]
+    try:
+        groups = _groups(run, grouping)
+    except InputError:  # replaced by others while it was read
+        groups = _groups(run, grouping)
     return RunState(
         run=run,
         particles=run.particles() if particles is None else particles,
-        codes=run.codes() if run.fingerprint() is not None else None,
+        codes=codes,
         maps={(one.space, one.method): one for one in embeddings if one is not None},
-        groups=tuple(run.selection(name) for name in names if name.startswith(f"{grouping}/")),
+        groups=groups,
         grouping=grouping,
         saved=tuple(names),
         drawn=run.selection(f"{DRAWN}/0") if f"{DRAWN}/0" in names else None,
         state=run.state(),
         writer=run.writer(),
     )
+
+
+def _groups(run: Run, grouping: str) -> tuple[Selection, ...]:
+    return tuple(run.selection(name) for name in run.selections() if name.startswith(f"{grouping}/"))
 
 
 SPACES = ("content", "transform", "invariants")
@@ -206,8 +215,10 @@ class Session:
         """Take new codes, maps and groups of the run that is shown; a state of another run is left alone."""
         if self.run is None or state.run.path != self.run.path:
             return
-        groups = self.groups
+        groups, wanted = self.groups, self.grouping
         self._take(state)
+        if state.grouping != wanted:  # other groups were chosen while it was read, and are on their way
+            self.groups, self.grouping = groups, wanted
         self.maps_changed.emit()
         if [(g.name, g.ids.tobytes()) for g in groups] != [(g.name, g.ids.tobytes()) for g in self.groups]:
             self.groups_changed.emit()

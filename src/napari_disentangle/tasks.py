@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_disentangle.models.module import DisentanglingModel
     from napari_disentangle.stages import Mode
+    from napari_disentangle.training.device import DeviceName
     from napari_disentangle.training.inputs import Geometry
 
     Tell = Callable[[str, float], None]
@@ -84,13 +85,20 @@ def make_run(
 
 
 def estimate(
-    tell: Tell, particles: str, preset: str, settings: Sequence[str], reading: Mapping[str, Any]
+    tell: Tell,
+    particles: str,
+    preset: str,
+    settings: Sequence[str],
+    reading: Mapping[str, Any],
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Return how long training would take and what memory it would need, from timed steps."""
     from napari_disentangle.training.estimate import estimate_training
 
     tell("timing a few steps", 0.0)
-    found = estimate_training(Path(particles), preset=preset, settings=settings, reading=_reading(reading))
+    found = estimate_training(
+        Path(particles), preset=preset, settings=settings, reading=_reading(reading), device=device
+    )
     return {"seconds": found.seconds, "memory_gb": found.memory_gb, "particles": found.particles, "words": found.words}
 
 
@@ -181,6 +189,8 @@ def reconstruct(tell: Tell, run: str, ids: Sequence[int], out: str) -> dict[str,
         placed = place_volumes(torch.as_tensor(volumes), turns, moves).numpy()
     elif model.explicit:
         placed = placed_images(model, codes.content[at], codes.transform[at])
+    if geometry.channels > 1:  # grey, as the particles beside them
+        volumes, placed = volumes.mean(1), placed.mean(1)
     _save(out, ids=codes.ids[at], volumes=placed, canonical=volumes, voxel_size=np.array(voxel))
     return {"file": out, "fingerprint": codes.fingerprint}
 

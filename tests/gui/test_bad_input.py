@@ -186,6 +186,10 @@ def test_what_cannot_be_trained_on(window: Window, tiny_stack: Path, tmp_path: P
     sentence = sentence_of(prepare, tmp_path / "nothing.mrcs", out)
     with told_once(window, rooms.particles.problem, sentence, tmp_path):
         bench.opening.open(tmp_path / "nothing.mrcs")
+    with told_once(window, rooms.particles.problem, sentence, tmp_path):
+        looks_right()
+    rooms.tabs.setCurrentIndex(0)
+    click(rooms.particles.bright)  # whoever knows that goes on without a look
     with told_once(window, rooms.training.problem, sentence, tmp_path):
         looks_right()
     works_on()
@@ -200,6 +204,8 @@ def test_what_cannot_be_trained_on(window: Window, tiny_stack: Path, tmp_path: P
     with told_once(window, rooms.particles.problem, sentence_of(preview, particles, diameter=80), tmp_path):
         rooms.particles.diameter.setValue(80)
     sentence = sentence_of(extract, particles, out, box=shape.size, bin=shape.bin, edge="skip")
+    rooms.tabs.setCurrentIndex(0)
+    click(rooms.particles.bright)
     with told_once(window, rooms.particles.problem, sentence, tmp_path):
         looks_right()
     works_on()
@@ -308,7 +314,7 @@ def test_exports_that_cannot_be_written(window: Window, trained: Run, tmp_path: 
     (tmp_path / "new.json").write_text("{}")
     dialog = window.export_dialog(tmp_path / "new.star")
     tick(dialog.rest)
-    with told_once(window, dialog.problem, f"{tmp_path / 'new.json'} exists already; choose another name or add --overwrite.", tmp_path):  # fmt: skip
+    with told_once(window, dialog.problem, f"{tmp_path / 'new.json'} exists already; choose another name, or replace it (--overwrite).", tmp_path):  # fmt: skip
         click(dialog.write)
     click(dialog.buttons.button(dialog.buttons.StandardButton.Cancel))
     bench.session.select(bench.session.ids, {"tool": "all"})

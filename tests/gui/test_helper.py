@@ -222,3 +222,19 @@ def test_it_ends_with_a_window_that_is_killed():
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "it outlives the window"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not held there")
+def test_a_long_question_does_not_wait_for_a_process_that_reads_none(qtbot):
+    """Of more than a pipe holds: the window would be held for as long as torch is being loaded."""
+    helper = Helper()
+    try:
+        first = Asked(helper, "group", run="/nowhere", on="content", name="A")
+        assert helper.pid is not None
+        os.kill(helper.pid, signal.SIGSTOP)
+        asked = Asked(helper, "group", run="/nowhere", on="content", name="x" * 500_000)
+        os.kill(helper.pid, signal.SIGCONT)
+        for one in (first, asked):
+            assert "/nowhere is not a run folder" in str(one.wait(qtbot))
+    finally:
+        helper.stop()

@@ -12,8 +12,10 @@ from driving import AT, SHAPE, VOXEL, Window, click, drop, rows_of, write_list, 
 from napari.layers._source import layer_source
 from qtpy.QtWidgets import QFileDialog
 
+from napari_disentangle.gui.places import free_name
 from napari_disentangle.io import read_particles
 from napari_disentangle.io.extract import extract
+from napari_disentangle.session import open_source
 from napari_disentangle.training import prepare
 
 if TYPE_CHECKING:
@@ -380,3 +382,73 @@ def test_a_list_opened_after_a_run_shows_its_own_tomograms(window: Window, two: 
     assert panel.diameter.value() == bench.session.diameter == 100
     assert (viewer.layers["Particles"].size == 64).all()
     assert window.errors == []
+
+
+def test_a_training_waits_until_boxes_tell_the_contrast(window: Window, tmp_path: Path, monkeypatch):
+    """Boxes are never cut by a contrast that nobody has seen, however soon the button is pressed."""
+    bench, panel = window.bench, window.rooms.particles
+    with mrcfile.open(write_tomogram(tmp_path / "ts.mrc"), mode="r+") as file:
+        file.set_data(-file.data)
+    path = write_list(tmp_path / "picks.star", ["ts"] * 10, AT)
+    bench.opening.open(path, {"tomogram": tmp_path / "ts.mrc"})
+    window.until(lambda: bench.session.source is not None)
+    asked: list[tuple[str, Any]] = []
+    monkeypatch.setattr(bench.helper, "ask", lambda task, given, **_: asked.append((task, given.get("invert"))))
+    bench.opening.set_diameter(64)
+    assert bench.opening.preview is None
+    assert not panel.dark.isChecked()
+    assert not panel.bright.isChecked()
+    bench.training.train("quick", ["model.name=harmony"])
+    bench.training.train("quick", ["model.name=harmony"])
+    assert [task for task, _ in asked if task == "cut_boxes"] == []
+    window.until(lambda: bench.opening.preview is not None)
+    assert bench.session.invert
+    assert panel.dark.isChecked()
+    assert [one for one in asked if one[0] == "cut_boxes"] == [("cut_boxes", True)]
+
+    # Of another list nothing is known again, and what was waiting is not begun.
+    bench.training._set_preparing(False)
+    asked.clear()
+    first = bench.session.source
+    other = write_list(tmp_path / "others.star", ["ts"] * 10, AT)
+    bench.session.set_source(open_source(other, {"tomogram": tmp_path / "ts.mrc"}, 64))
+    bench.opening.look()
+    assert not panel.dark.isChecked()
+    bench.training.train("quick", ["model.name=harmony"])
+    bench.session.set_source(first)
+    bench.opening.set_diameter(72)
+    window.until(lambda: bench.opening.preview is not None)
+    window.settle()
+    assert [task for task, _ in asked if task == "cut_boxes"] == []
+    bench.leave_off("cutting boxes")
+
+
+def test_what_was_said_of_tilts_is_read_again(window: Window, tmp_path: Path):
+    """From -90 degrees too, which is a tilt and not a blank."""
+    bench, panel = window.bench, window.rooms.particles
+    write_tomogram(tmp_path / "ts.mrc")
+    path = write_list(tmp_path / "picks.star", ["ts"] * 10, AT)
+    bench.opening.open(path, {"tomogram": tmp_path / "ts.mrc", "tilt_range": (-90.0, 60.0)}, diameter=64)
+    window.until(lambda: bench.opening.preview is not None)
+    assert (panel.tilt_low.value(), panel.tilt_high.value()) == (-90, 60)
+    before = bench.session.source
+    panel.unknowns.expand(animate=False)
+    window.until(lambda: panel.read_again.height() > 10)
+    click(panel.read_again)
+    window.until(lambda: bench.session.source is not before)
+    assert bench.session.source.particles.tilt_range == (-90.0, 60.0)
+    window.settle()
+    assert window.errors == []
+
+
+def test_a_renamed_layer_is_offered_by_its_new_name(window: Window):
+    layer = window.viewer.add_points(np.zeros((3, 3)), name="Points")
+    layer.name = "picks"
+    points = window.rooms.particles.points
+    assert [points.itemText(k) for k in range(points.count())] == ["picks"]
+
+
+def test_a_name_is_free_whatever_is_in_it(tmp_path: Path):
+    for number in (1, 2):
+        assert free_name(tmp_path, "picks[1]") == tmp_path / f"picks[1]_{number:02d}"
+        (tmp_path / f"picks[1]_{number:02d}.star").touch()

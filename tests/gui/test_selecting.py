@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from napari_disentangle.fourier import low_passed
 from napari_disentangle.gui.theme import group_colour, rgba
 from napari_disentangle.io import read_particles
 from napari_disentangle.io.extract import extract
+from napari_disentangle.run import Run
 from napari_disentangle.selection import Selection
 from napari_disentangle.stages import embed_run
 from napari_disentangle.tasks import reconstruct
@@ -25,8 +27,6 @@ from napari_disentangle.training import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from napari_disentangle.run import Run
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -425,3 +425,67 @@ def test_points_and_maps(window: Window, picked: Run, tmp_path: Path):
     assert bench.session.selection is before
     window.settle()
     assert window.errors == []
+
+
+def test_a_selection_is_written_into_its_own_run(window: Window, trained: Run, tmp_path: Path, monkeypatch):
+    """Also where another run is shown while the first one is being written."""
+    bench = window.bench
+    one, other = mapped(trained, tmp_path / "one"), mapped(trained, tmp_path / "other")
+    window.open_run(one.path)
+    writing, go_on = threading.Event(), threading.Event()
+    save = Run.save_selections
+
+    def slow(run: Run, group: str, selections: Any) -> None:
+        writing.set()
+        assert go_on.wait(30)
+        save(run, group, selections)
+
+    monkeypatch.setattr(Run, "save_selections", slow)
+    bench.session.select(np.array([1, 2]), {"tool": "test"})
+    assert writing.wait(30)
+    bench.opening.open(other.path)
+    window.until(lambda: bench.session.run.path == other.path)
+    bench.session.select(np.array([7, 8, 9]), {"tool": "test"})
+    go_on.set()
+    window.settle()
+    assert one.selection("drawn/0").ids.tolist() == [1, 2]
+    assert other.selection("drawn/0").ids.tolist() == [7, 8, 9]
+
+
+def test_groups_that_were_chosen_last_are_shown(window: Window, trained: Run, tmp_path: Path):
+    """Not those that a reading has brought which began before."""
+    bench = window.bench
+    run = mapped(trained, tmp_path / "run")
+    run.save_selections("other", [Selection(f"other/{k}", np.arange(10) + 10 * k) for k in range(3)])
+    window.open_run(run.path)
+    shown: list[str] = []
+    bench.session.groups_changed.connect(lambda: shown.append(bench.session.grouping))
+    bench.refresh()
+    bench.session.grouping = "other"
+    bench.refresh()
+    window.until(lambda: len(bench.session.groups) == 3)
+    window.settle()
+    assert bench.session.grouping == "other"
+    assert shown == ["other"]
+
+
+def test_groups_of_a_selection_need_one(window: Window, trained: Run, tmp_path: Path):
+    bench, maps = window.bench, window.maps
+    run = mapped(trained, tmp_path / "run")
+    window.open_run(run.path)
+    before = [run.selection(f"auto/{k}").ids.tolist() for k in range(2)]
+    maps.within.setCurrentIndex(1)
+    click(maps.find_button)
+    assert "Nothing is selected" in maps.problem.text
+    window.settle(helper=True)
+    assert [run.selection(f"auto/{k}").ids.tolist() for k in range(2)] == before
+    assert bench.session.groups
+
+
+def test_the_menu_of_what_is_kept_has_what_the_user_kept(window: Window, trained: Run, tmp_path: Path):
+    run = mapped(trained, tmp_path / "run")
+    for group in ("mine", "drawn", "control-12345678"):
+        run.save_selections(group, [Selection(f"{group}/0", np.arange(4))])
+    window.open_run(run.path)
+    saved = window.maps.saved
+    assert [saved.itemText(k) for k in range(saved.count())] == ["selections…", "group 1", "group 2", "mine/0"]

@@ -305,7 +305,8 @@ class AveragesPanel(QWidget):
         if with_difference:
             raw, side = average.volume, decoded.shape[-1]
             raw = raw if raw.shape[-1] == side else fourier_crop(raw[None], side)[0]
-            shown.append(Shown("difference", _scaled(raw) - _scaled(decoded), size, DIFFERENCE))
+            title = f"{name}: difference" if many else "difference"
+            shown.append(Shown(title, _scaled(raw) - _scaled(decoded), size, DIFFERENCE))
         return shown
 
     def _facts(self, selection: Selection, average: StoredAverage, many: bool) -> str:

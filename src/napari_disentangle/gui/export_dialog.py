@@ -58,6 +58,9 @@ class ExportDialog(QDialog):
         average = session.averages.get(selection.name)
         self.maps.setEnabled(average is not None and is_of(average.record, selection))
         self.overwrite = QCheckBox("replace files that are there")
+        self.overwrite.setToolTip(
+            "Without it nothing that exists is touched; what the run reads from is never replaced"
+        )
         self.problem = ProblemLine()
         self.buttons = QDialogButtonBox()
         self.write = button(f"Export {len(selection):,}", "Write the files", self._write, strong=True)
@@ -80,6 +83,9 @@ class ExportDialog(QDialog):
             self.path.setText(name)
 
     def _write(self) -> None:
+        if not self.path.text().strip():
+            self.problem.say("Say which file to write.")
+            return
         self._writing = True
         self.write.setEnabled(False)
         self.problem.say("")

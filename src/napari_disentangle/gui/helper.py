@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -43,6 +44,7 @@ class Helper(QObject):
         super().__init__(parent)
         self._process: subprocess.Popen[str] | None = None
         self._waiting: dict[int, _Request] = {}
+        self._requests: SimpleQueue[str | None] = SimpleQueue()
         self._numbers = count(1)
         self._log: Any = None
         self._answered.connect(self._take)
@@ -80,16 +82,10 @@ class Helper(QObject):
         """
         if self._process is None:
             self._launch()
-        assert self._process is not None
-        assert self._process.stdin is not None
         number = next(self._numbers)
         request = json.dumps({"id": number, "task": task, "with": given}) + "\n"
         self._waiting[number] = _Request(done, failed, told)
-        try:
-            self._process.stdin.write(request)
-            self._process.stdin.flush()
-        except OSError:  # it has just died: its end is on the way, and fails what waits
-            return
+        self._requests.put(request)
 
     def stop(self) -> None:
         """End the process; what it was asked is dropped without a word."""
@@ -97,6 +93,7 @@ class Helper(QObject):
         process, self._process = self._process, None
         if process is None:
             return
+        self._requests.put(None)
         process.kill()
         _close_pipes(process)
         process.wait()
@@ -110,7 +107,10 @@ class Helper(QObject):
             stderr=self._log, text=True, encoding="utf-8", env=environment, bufsize=1, start_new_session=True,
         )  # fmt: skip
         yield_to_window(self._process.pid)
+        self._requests = SimpleQueue()
         threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="disentangle-helper").start()
+        asking = (self._process, self._requests)
+        threading.Thread(target=_pass_on, args=asking, daemon=True, name="disentangle-helper-asks").start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         """Pass on what the process says; in a thread of its own."""
@@ -142,6 +142,7 @@ class Helper(QObject):
         if process is not self._process:
             return
         self._process = None
+        self._requests.put(None)
         _close_pipes(process)
         waiting, self._waiting = self._waiting, {}
         self._log.seek(0)
@@ -156,6 +157,17 @@ class Helper(QObject):
                     f"The process that computes for the window has gone ({why}); it is started again: try once more."
                 )
             )
+
+
+def _pass_on(process: subprocess.Popen[str], requests: SimpleQueue[str | None]) -> None:
+    """Write requests to the process, which may be long in reading them; in a thread of its own."""
+    assert process.stdin is not None
+    while (request := requests.get()) is not None:
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+        except (OSError, ValueError):  # it has just died, or its pipes are closed: its end fails what waits
+            return
 
 
 def _close_pipes(process: subprocess.Popen[str]) -> None:

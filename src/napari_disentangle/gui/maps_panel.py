@@ -26,8 +26,10 @@ from napari_disentangle.gui.forms import Links, ProblemLine, button, offer
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.map_view import MapView
 from napari_disentangle.gui.theme import WARNING, group_colour, rgba, rgba_of_values, theme_colours
-from napari_disentangle.gui.volumes import Shown, VolumeRow
+from napari_disentangle.gui.volumes import Shown, VolumeRow, as_volume
 from napari_disentangle.gui.worker import in_thread
+from napari_disentangle.selection import CONTROL
+from napari_disentangle.session import DRAWN, GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,7 +231,8 @@ class MapsPanel(QWidget):
     # ---- selecting ---------------------------------------------------------------------------------------------
 
     def choose_tool(self, name: str) -> None:
-        """Take a tool, in both maps."""
+        """Take a tool, in both maps; Esc and the brush's [ and ] are heard at once."""
+        self.content.canvas.native.setFocus()
         self.tools[name].setChecked(True)
         for view in self.views:
             view.canvas.set_tool(name)
@@ -282,6 +285,9 @@ class MapsPanel(QWidget):
 
     def _find_groups(self) -> None:
         within = self._bench.session.selection if self.within.currentIndex() == 1 else None
+        if self.within.currentIndex() == 1 and not within:
+            self._bench.tell("maps", "Nothing is selected; draw around the particles to be grouped, or group all.")
+            return
         self._bench.results.group(self.space.currentText(), self.k.value() or None, within)
 
     def _choose_saved(self, index: int) -> None:
@@ -299,9 +305,9 @@ class MapsPanel(QWidget):
     # ---- showing -----------------------------------------------------------------------------------------------
 
     def _show_run(self) -> None:
-        trained = self._bench.session.run is not None
-        for part in (self.find_button, self.invert, self.clear, self.saved):
-            part.setEnabled(trained)
+        there = self._bench.session.run is not None
+        for part in (self.invert, self.clear, self.saved):
+            part.setEnabled(there)
         self.particle.set_volumes([])
         self.side.setTabText(1, "particle")
 
@@ -340,7 +346,8 @@ class MapsPanel(QWidget):
 
     def _offer_codes(self) -> None:
         """Offer only what the run's codes can say."""
-        codes = self._bench.session.codes
+        codes, particles = self._bench.session.codes, self._bench.session.particles
+        self.find_button.setEnabled(codes is not None)
         why = self._bench.no_transformation
         offer(self.space, 1, offered=not why, tooltip=why)
         if why and self.space.currentIndex() == 1:
@@ -348,11 +355,13 @@ class MapsPanel(QWidget):
         known = {
             "shift": codes is None or codes.pose is not None,
             "content 2": codes is None or codes.content.shape[1] > 1,
+            "tomogram": particles is None or particles.tomogram is not None,
+            "half-set": particles is None or particles.halves is not None,
+            "defocus": particles is None or particles.defocus is not None,
         }
         for name, there in known.items():
-            offer(
-                self.colour, COLOURS.index(name), offered=there, tooltip="" if there else "This model has no such code"
-            )
+            lacks = "This model has no such code" if name in ("shift", "content 2") else "The list does not say it"
+            offer(self.colour, COLOURS.index(name), offered=there, tooltip="" if there else lacks)
             if not there and self.colour.currentText() == name:
                 self.colour.setCurrentIndex(0)
 
@@ -373,6 +382,7 @@ class MapsPanel(QWidget):
             any(g.how.get("fingerprint") not in ("", None, session.fingerprint) for g in session.groups)
         )
         self._colour_points()
+        self._outline_pictures()
         self._list_saved()
 
     def _list_saved(self) -> None:
@@ -380,7 +390,9 @@ class MapsPanel(QWidget):
         self.saved.clear()
         self.saved.addItem("selections…", "")
         for name in session.saved:
-            self.saved.addItem(name, name)
+            group, _, number = name.partition("/")
+            if group != DRAWN and not group.startswith(CONTROL):  # the one at hand, and what stands beside it
+                self.saved.addItem(f"group {int(number) + 1}" if group == GROUPS else name, name)
         at = -1 if session.selection is None else self.saved.findData(session.selection.name)
         self.saved.setCurrentIndex(max(at, 0))
 
@@ -406,16 +418,22 @@ class MapsPanel(QWidget):
             self.gallery.clear()
             return
         self.gallery.set_pictures(slices, tooltips=[f"particle {i}, central slice, low-passed to 30 Å" for i in ids])
-        labels = self._bench.session.labels()
-        rows = [int(np.flatnonzero(self._bench.session.ids == i)[0]) for i in ids]
+        self._outline_pictures()
+
+    def _outline_pictures(self) -> None:
+        session, known = self._bench.session, self._pictured
+        if not np.isin(known, session.ids).all():
+            return  # of the run before
+        labels = session.labels()
+        rows = [int(np.flatnonzero(session.ids == i)[0]) for i in known]
         self.gallery.set_outlines([group_colour(int(labels[r])) if labels[r] >= 0 else None for r in rows])
 
     def _show_particle(self, found: dict[str, Any]) -> None:
         why = self._bench.no_decoder
         note = f"raw, low-passed. {why}" if why else "raw, low-passed"
-        shown = [Shown(f"particle {found['id']}", _volume(found["raw"]), found["raw_voxel"], note=note)]
+        shown = [Shown(f"particle {found['id']}", as_volume(found["raw"]), found["raw_voxel"], note=note)]
         if found["decoded"] is not None:
-            decoded = _volume(found["decoded"])
+            decoded = as_volume(found["decoded"])
             shown.append(Shown("decoded", decoded, found["decoded_voxel"], colour="#56B4E9", note="model, not data"))
         self.particle.set_volumes(shown)
         self.side.setTabText(1, f"particle {found['id']}")
@@ -430,8 +448,3 @@ class MapsPanel(QWidget):
         for view in self.views:
             view.dispose()
         self.particle.close_canvas()
-
-
-def _volume(box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a volume as it is, and an image (y, x) as one of a single section."""
-    return box if box.ndim == 3 else box[None]

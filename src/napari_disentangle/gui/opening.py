@@ -14,9 +14,10 @@ from qtpy.QtCore import QObject, Signal
 from napari_disentangle.errors import InputError
 from napari_disentangle.gui.layers import OURS, contrast_of, import_for_layers, in_voxels, voxel_size_of
 from napari_disentangle.gui.places import default_folder, free_name
-from napari_disentangle.gui.worker import in_thread
+from napari_disentangle.gui.worker import in_thread, sentence
 from napari_disentangle.io.compose import star_text
 from napari_disentangle.io.mrc import open_map, read_header, write_volume
+from napari_disentangle.particles import same_list
 from napari_disentangle.preview import preview
 from napari_disentangle.run import Run
 from napari_disentangle.session import open_source, read_run
@@ -62,6 +63,10 @@ class Opening(QObject):
         self._wanted: ParticleSet | None = None
         self._shown: ParticleSet | None = None
         self.attempt: Attempt | None = None
+        self.looking = False
+        """Whether boxes are being read for a preview."""
+        self.unseen, self._looks = "", 0
+        """Why none could be shown, a sentence."""
         colour = bench.turns.soon(self, self.colour_points)  # each of napari's layers' changes takes a while
         bench.session.selection_changed.connect(colour)
         bench.session.groups_changed.connect(colour)
@@ -243,13 +248,16 @@ class Opening(QObject):
         """Show some boxes of the particles that were opened, and their mean."""
         bench = self._bench
         source, diameter = bench.session.source, bench.session.diameter
+        this = self._looks = self._looks + 1
         self.preview = None
+        self.looking = source is not None and (source.particles.volumes is not None or diameter is not None)
         self.previewed.emit(None)
-        if source is None or (source.particles.volumes is None and diameter is None):
+        if source is None or not self.looking:
             return
 
         def seen(found: Preview) -> None:
-            if source is bench.session.source and diameter == bench.session.diameter:
+            if this == self._looks:
+                self.looking = False
                 bench.problem.emit("particles", "")
                 if not bench.session.contrast_chosen:
                     bench.session.invert = found.dark
@@ -257,8 +265,10 @@ class Opening(QObject):
                 self.previewed.emit(found)
 
         def failed(error: BaseException) -> None:
-            if source is bench.session.source:
+            if this == self._looks:
+                self.looking, self.unseen = False, sentence(error)
                 bench.failing("particles")(error)
+                self.previewed.emit(None)
 
         in_thread(lambda: preview(source.particles, diameter=diameter), done=seen, failed=failed)
 
@@ -302,6 +312,7 @@ class Opening(QObject):
                 self.look()
             self.show_run(state)
             if bench.trainer.active and bench.trainer.run is not None and bench.trainer.run.path == state.run.path:
+                bench.trainer.events.emit(bench.trainer.told)
                 return
             if state.writer is not None:
                 bench.trainer.watch(state.run)
@@ -384,7 +395,7 @@ class Opening(QObject):
         session = self._bench.session
         particles = session.particles if session.source is None else session.source.particles
         run = session.particles
-        if run is not None and run.tomogram is not None and _same_list(run, particles):
+        if run is not None and run.tomogram is not None and same_list(run, particles):
             used = {run.tomograms[k].name for k in np.unique(run.tomogram)}
             particles = run if name in used else particles
         if particles is not None:
@@ -393,14 +404,14 @@ class Opening(QObject):
     def shows(self, particles: ParticleSet, name: str) -> bool:
         """Return whether the viewer shows these particles, or others of the same list, in the tomogram of that name."""
         layers = self._bench.layers
-        return self.tomogram == name and layers.points is not None and _same_list(self._shown, particles)
+        return self.tomogram == name and layers.points is not None and same_list(self._shown, particles)
 
     def colour_points(self) -> None:
         """Colour the particles in the viewer by group, and fill the selection, where they are of the run's list."""
         session, layers = self._bench.session, self._bench.layers
         ids = layers.ids
         labels, selected = np.full(len(ids), -1, np.int64), np.zeros(len(ids), np.bool_)
-        layers.linked = session.particles is None or _same_list(self._shown, session.particles)
+        layers.linked = session.particles is None or same_list(self._shown, session.particles)
         if layers.linked:
             for k, group in enumerate(session.groups):
                 labels[np.isin(ids, group.ids)] = k
@@ -437,10 +448,3 @@ def _make_sample() -> None:
     if not folder.exists():
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise InputError(f"{folder}: the sample could not be written ({last}).")
-
-
-def _same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:
-    """Return whether ids of both are rows of the same list."""
-    if one is None or other is None:
-        return False
-    return (one.original or one.path.absolute()) == (other.original or other.path.absolute())

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from napari_disentangle.preview import Preview
 
 EMPTY = "Drop a particle list, a stack or a run folder here, or"
+UNSAID = -91
+"""Of a tilt: below any that there is."""
 FILTER = "Particles (*.star *.csv *.mrcs *.mrc *.map *.st);;All files (*)"
 
 
@@ -103,6 +105,7 @@ class ParticlesPanel(QWidget):
         self._links.add(bench.problem, self._say_problem)
         self._links.add(bench.viewer.layers.events.inserted, self._on_layer)
         self._links.add(bench.viewer.layers.events.removed, self._list_layers)
+        self._links.add(bench.viewer.layers.events.renamed, self._list_layers)
         self._links.add(bench.opening.tomogram_shown, self._list_layers)
         self._show_source()
         self._list_layers()
@@ -174,8 +177,8 @@ class ParticlesPanel(QWidget):
             decimals=3,
             unknown="as the files say",
         )
-        self.tilt_low = number("Lowest tilt of the series", low=-90, high=90, unit="°", unknown="as the files say")
-        self.tilt_high = number("Highest tilt of the series", low=-90, high=90, unit="°", unknown="as the files say")
+        self.tilt_low = number("Lowest tilt of the series", low=UNSAID, high=90, unit="°", unknown="as the files say")
+        self.tilt_high = number("Highest tilt of the series", low=UNSAID, high=90, unit="°", unknown="as the files say")
         self.pixel = number(
             "What coordinates count in, where the list does not say (Warp)",
             low=0,
@@ -229,6 +232,9 @@ class ParticlesPanel(QWidget):
             "Tomograms (*.star *.mrc *.rec *.map);;All files (*)",
         )
         if name:
+            self._bench.opening.attempt = None  # those on the card are meant, whatever was refused since
+            if self._bench.session.source is not None:
+                self._fill_unknowns(self._bench.session.source.path, self._bench.session.source.reading)
             self.tomograms_path.setText(name)
             self._reread()
 
@@ -334,7 +340,7 @@ class ParticlesPanel(QWidget):
         self.read_again.setToolTip(f"Open {path} again with what is said here")
         self.voxel_size.setValue(reading.get("voxel_size") or 0)
         self.pixel.setValue(reading.get("coordinate_pixel") or 0)
-        low, high = reading.get("tilt_range") or (-90, -90)
+        low, high = reading.get("tilt_range") or (UNSAID, UNSAID)
         self.tilt_low.setValue(low)
         self.tilt_high.setValue(high)
         self.size_from.setCurrentText(reading.get("size_from") or "refuse")
@@ -353,10 +359,19 @@ class ParticlesPanel(QWidget):
     def _show_preview(self, found: Preview | None) -> None:
         if found is None:
             wanted = self._bench.session.source is not None
-            need = "give the diameter to see boxes" if wanted and not self._bench.session.diameter else "reading boxes…"
+            need = (
+                "give the diameter to see boxes" if wanted and not self._bench.session.diameter else "no boxes to see"
+            )
+            need = "reading boxes…" if self._bench.opening.looking else need
             for gallery, message in ((self.boxes, need), (self.mean, "")):
                 gallery.set_message(message)
                 gallery.clear()
+            self._contrast.setExclusive(False)
+            self._filling = True
+            for choice, dark in ((self.dark, True), (self.bright, False)):
+                choice.setChecked(self._bench.session.contrast_chosen and self._bench.session.invert == dark)
+            self._filling = False
+            self._contrast.setExclusive(True)
             self.contrast_guess.setText("")
             return
         self._filling = True
@@ -368,11 +383,13 @@ class ParticlesPanel(QWidget):
 
     def _draw(self, found: Preview) -> None:
         sign = -1 if self._bench.session.invert else 1
-        size = found.voxel_size * found.slices.shape[-1]
-        tips = [f"particle {i}, central slice, low-passed to 30 Å; {size:.0f} Å wide" for i in found.ids]
+        how = "" if found.resolution is None else f", central slice, low-passed to {found.resolution:.0f} Å"
+        if found.voxel_size is not None:
+            how += f"; {found.voxel_size * found.slices.shape[-1]:.0f} Å wide"
+        tips = [f"particle {i}{how}" for i in found.ids]
         self.boxes.set_pictures([sign * one for one in found.slices], tooltips=tips)
         self.mean.set_pictures(
-            [sign * found.mean], ["mean"], tooltips=["central slice of the mean of the boxes as they lie"]
+            [sign * found.mean], ["mean"], tooltips=["the mean of the boxes as they lie, its central slice"]
         )
 
     def _say_box(self) -> None:
@@ -411,12 +428,12 @@ class ParticlesPanel(QWidget):
         table = Path(given) if given.endswith(".star") else None
         volume = Path(given) if given and table is None else None
         low, high = self.tilt_low.value(), self.tilt_high.value()
-        if (low > -90) != (high > -90):
+        if (low > UNSAID) != (high > UNSAID):
             self.problem.say("Only one end of the tilt range is given; give the lowest and the highest tilt.")
             return
         self._bench.opening.reread(
             voxel_size=self.voxel_size.value() or None, coordinate_pixel=self.pixel.value() or None,
-            tilt_range=(low, high) if high > -90 else None,
+            tilt_range=(low, high) if high > UNSAID else None,
             size_from=None if self.size_from.currentText() == "refuse" else self.size_from.currentText(),
             tomograms=table, tomogram=volume,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ def default_folder(path: Path) -> Path:
 def free_name(folder: Path, stem: str) -> Path:
     """Return ``folder/stem_01``, or the first number that no file or folder has."""
     number = 1
-    while any(folder.glob(f"{stem}_{number:02d}*")):
+    while any(folder.glob(f"{glob.escape(stem)}_{number:02d}*")):
         number += 1
     return folder / f"{stem}_{number:02d}"
 

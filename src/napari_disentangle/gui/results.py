@@ -12,7 +12,8 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.export import read_average
 from napari_disentangle.fourier import low_passed
 from napari_disentangle.gui.worker import in_thread, sentence
-from napari_disentangle.preview import RESOLUTION
+from napari_disentangle.particles import dimensions
+from napari_disentangle.preview import RESOLUTION, grey
 from napari_disentangle.selection import Selection
 from napari_disentangle.session import DRAWN, GROUPS
 
@@ -68,7 +69,7 @@ class Results(QObject):
         self._comparing = 0
         self._run: Run | None = None
         """Whose selection was told last."""
-        self._unsaved: Selection | None = None
+        self._unsaved: tuple[Run, Selection] | None = None
         self._saving = False
         bench.session.selection_changed.connect(self._on_selection)
 
@@ -162,20 +163,20 @@ class Results(QObject):
         self._clicked += 1  # a particle that is on its way is of another moment
         session = self._bench.session
         if session.run is not None and session.run is self._run:
-            self._unsaved = session.selection or Selection(f"{DRAWN}/0", np.zeros(0, np.int64))
-            self._save_drawn(session.run)
+            self._unsaved = session.run, session.selection or Selection(f"{DRAWN}/0", np.zeros(0, np.int64))
+            self._save_drawn()
         self._run = session.run
         self.picture_selection()
 
-    def _save_drawn(self, run: Run) -> None:
-        """Write the selection at hand into the run folder: one writing at a time, and only the newest."""
+    def _save_drawn(self) -> None:
+        """Write the selection at hand into the folder of its run: one writing at a time, and only the newest."""
         if self._saving or self._unsaved is None:
             return
-        selection, self._unsaved, self._saving = self._unsaved, None, True
+        (run, selection), self._unsaved, self._saving = self._unsaved, None, True
 
         def after(_: Any = None) -> None:
             self._saving = False
-            self._save_drawn(run)
+            self._save_drawn()
 
         def failed(error: BaseException) -> None:
             self._bench.failing("maps")(error)
@@ -238,6 +239,10 @@ class Results(QObject):
         def show(_: Any = None) -> None:
             in_thread(read, done=seen, failed=bench.failing("maps"))
 
+        def undecoded(error: BaseException) -> None:
+            bench.failing("maps")(error)
+            show()
+
         def seen(found: dict[str, Any]) -> None:
             if this == self._clicked:
                 self.particle_shown.emit(found)
@@ -246,7 +251,7 @@ class Results(QObject):
             show()
             return
         given = {"run": str(run.path), "ids": [particle], "out": str(out)}
-        bench.helper.ask("reconstruct", given, done=show, failed=bench.failing("maps"))
+        bench.helper.ask("reconstruct", given, done=show, failed=undecoded)
 
     def _go_to(self, particles: ParticleSet, particle: int) -> None:
         opening, layers, turns = self._bench.opening, self._bench.layers, self._bench.turns
@@ -390,10 +395,15 @@ class Results(QObject):
 
 
 def raw_boxes(particles: ParticleSet, ids: Ints) -> tuple[NDArray[np.float32], float]:
-    """Return low-passed boxes (k, n, n, n) of particles, for the eye, and their voxel size in Angstrom."""
+    """Return low-passed boxes (k, n, n, n) of particles, for the eye, and their voxel size in Angstrom.
+
+    Images (k, n, n) as they are, grey, of 1 A a pixel where no file says.
+    """
     assert particles.volumes is not None, "particles of a run have boxes"
-    assert particles.voxel_size is not None, "boxes of a run have a voxel size"
     boxes = particles.volumes.read(particles.rows_of(ids))
+    if dimensions(particles.volumes.shape) == 2:
+        return grey(boxes), particles.voxel_size or 1.0
+    assert particles.voxel_size is not None, "boxes of a run have a voxel size"
     return low_passed(boxes, particles.voxel_size, max(RESOLUTION, 3 * particles.voxel_size)), particles.voxel_size
 
 

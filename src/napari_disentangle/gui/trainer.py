@@ -38,6 +38,8 @@ class Trainer(QObject):
 
     events = Signal(list)
     """New events of the diary, oldest first."""
+    anew = Signal()
+    """`events` tells the diary from its beginning, now or of another run."""
     changed = Signal()
     """Another `state`, or other `why`."""
 
@@ -155,6 +157,7 @@ class Trainer(QObject):
         this, process, leave = self._round, self._process, self._leave
         if not same:
             self.told = []
+            self.anew.emit()
         self._set(state)
 
         def told(events: list[dict[str, Any]]) -> None:
@@ -215,7 +218,10 @@ def _events(
 
 
 def _why_cut_off(folder: Path, status: int | None) -> str:
-    remedy = "Resume goes on from its last checkpoint"
+    begun = (folder / "current").is_file()
+    remedy = (
+        "Resume goes on from its last checkpoint" if begun else "Resume begins it again, as there was no checkpoint yet"
+    )
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         memory = ", most likely because memory ran out" if name == "SIGKILL" else ""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_disentangle.io.boxes import BoxShape
     from napari_disentangle.session import RunState, Source
 
+LOOKING = "reading boxes"
 FIXED = 4
 """Particles whose reconstructions are watched while a run trains."""
 
@@ -55,28 +56,29 @@ class TrainingFlow(QObject):
         """What `reconstructed` told last of it."""
         self._asked = 0
         self._watches = 0
+        self._waiting: Callable[[], None] | None = None
+        """The training that was asked for before boxes were seen."""
         bench.session.run_changed.connect(self._forget)
+        bench.session.source_changed.connect(self._wait_no_more)
+        bench.opening.previewed.connect(self._on_preview)
         bench.trainer.events.connect(self._on_events)
         bench.trainer.changed.connect(self._on_training)
 
     def _forget(self) -> None:
         self.last_learnt, self.last_reconstructed = ([], []), None
 
-    def estimate(self, preset: str, settings: Sequence[str]) -> None:
+    def estimate(self, preset: str, settings: Sequence[str], device: str = "auto") -> None:
         """Time some steps of a training; told by `estimated`."""
+        self._asked += 1
+        this = self._asked
         source = self._bench.session.source
-        if source is None:
-            self.estimated.emit(None)
-            return
-        if source.particles.volumes is None and self._shape(source) is None:
+        if source is None or (source.particles.volumes is None and self._shape(source) is None):
             self.estimated.emit(None)
             return
         given = {
             "particles": str(source.path), "preset": preset, "settings": [*self._diameter(), *settings],
-            "reading": plain(source.reading),
+            "reading": plain(source.reading), "device": device,
         }  # fmt: skip
-        self._asked += 1
-        this = self._asked
 
         def told(found: dict[str, Any] | None) -> None:
             if this == self._asked:
@@ -114,12 +116,15 @@ class TrainingFlow(QObject):
             "particles": str(source.path), "reading": plain(source.reading), "invert": session.invert,
             "settings": [*self._diameter(), *settings], "preset": preset,
         }  # fmt: skip
+        if source.particles.volumes is None and session.diameter is None:
+            bench.tell("particles", "The particle's diameter is not known; give it in Angstrom.")
+            return
+        if bench.opening.preview is None and not session.contrast_chosen:
+            self._wait_for_contrast(lambda: self.train(preset, settings, device))
+            return
         folder, stem = bench.folder, source.path.stem
         if source.particles.volumes is not None:
             self._make_run(given, folder, stem, device)
-            return
-        if session.diameter is None:
-            bench.tell("particles", "The particle's diameter is not known; give it in Angstrom.")
             return
         shape = self._shape(source)
         if shape is None:
@@ -146,6 +151,30 @@ class TrainingFlow(QObject):
         cutting = {key: given[key] for key in ("particles", "reading", "invert")}
         cutting |= {"out": str(boxes), "box": shape.size, "bin": shape.bin}
         self._prepare("cut_boxes", cutting, cut, room="particles", words="cutting boxes")
+
+    def _wait_for_contrast(self, train: Callable[[], None]) -> None:
+        """Train once boxes have been seen: only they tell whether protein is dark, unless the user has said so.
+
+        Where none could be read, tell why again.
+        """
+        if self._waiting is None and self._bench.opening.looking:
+            self._bench.begin(LOOKING)
+        if self._bench.opening.looking:
+            self._waiting = train
+        else:
+            self._bench.tell("particles", self._bench.opening.unseen)
+
+    def _wait_no_more(self) -> Callable[[], None] | None:
+        waited, self._waiting = self._waiting, None
+        if waited is not None:
+            self._bench.leave_off(LOOKING)
+        return waited
+
+    def _on_preview(self, found: object) -> None:
+        if found is not None and (train := self._wait_no_more()) is not None:
+            train()
+        elif not self._bench.opening.looking:
+            self._wait_no_more()
 
     def _train_selection(self, preset: str, settings: Sequence[str], device: str) -> None:
         bench = self._bench
@@ -174,6 +203,7 @@ class TrainingFlow(QObject):
             if bench.closed or bench.trainer.active:  # another run was opened meanwhile, and somebody trains it
                 return
             bench.opening.show_run(state)
+            bench.trainer.show(state.run, [])  # and not the run before, should this one not start
             self._start(state.run, device)
 
         def failed(error: BaseException) -> None:

@@ -94,6 +94,8 @@ class TrainingPanel(QWidget):
         self.doubts.setStyleSheet(f"QLabel {{ color: {WARNING}; }}")
         self._settings = settings_form({"model": Recipe().model, "training": Recipe().training})
         self._defaults: dict[str, Any] = {}
+        self._unasked = False
+        """Whether an estimate has to wait for the end of a training."""
         self._estimating = QTimer(self)
         self._estimating.setSingleShot(True)
         self._estimating.setInterval(400)
@@ -102,6 +104,7 @@ class TrainingPanel(QWidget):
         self._links = Links(self)
         for signal, slot in (
             (bench.trainer.changed, self._show_state),
+            (bench.trainer.anew, self._clear_losses),
             (bench.trainer.events, self._show_events),
             (bench.training.estimated, self._show_estimate),
             (bench.training.prepared, self._show_state),
@@ -110,6 +113,7 @@ class TrainingPanel(QWidget):
             (bench.ready, self._show_where),
             (bench.problem, self._say_problem),
             (bench.session.source_changed, self._on_source),
+            (bench.opening.previewed, self._on_preview),
             (bench.session.run_changed, self._new_run),
             (bench.session.selection_changed, self._show_whom),
             (bench.viewer.events.theme, self._set_theme),
@@ -144,6 +148,7 @@ class TrainingPanel(QWidget):
         self.footer = row(self.start, self.pause, self.stop, self.resume, 1)
         self.model.currentIndexChanged.connect(self._on_preset)
         self.preset.currentIndexChanged.connect(self._on_preset)
+        self.device.currentIndexChanged.connect(lambda _: self._estimating.start())
         self._settings.changed.connect(lambda _: self._estimating.start())
 
     def choose_preset(self, name: str) -> None:
@@ -213,20 +218,17 @@ class TrainingPanel(QWidget):
     # ---- before ------------------------------------------------------------------------------------------------
 
     def _ask_estimate(self) -> None:
-        if self._bench.closed or self._bench.trainer.active:
+        self._unasked = self._bench.trainer.active
+        if self._bench.closed or self._unasked:
             return
         self.cost.setText(f"{self._where()}: timing a few steps…" if self._bench.session.source else self._where())
-        self._bench.training.estimate(self.preset.currentData(), self.settings())
+        self._bench.training.estimate(self.preset.currentData(), self.settings(), self.device.currentText())
 
     def _where(self) -> str:
         words = self._bench.device_words
         return words if words else "starting PyTorch…"
 
     def _show_estimate(self, found: dict[str, Any] | None) -> None:
-        if not self._bench.trainer.active:
-            self._say_cost(found)
-
-    def _say_cost(self, found: dict[str, Any] | None) -> None:
         if found is None:
             self.cost.setText(self._where())
             return
@@ -250,19 +252,24 @@ class TrainingPanel(QWidget):
 
     # ---- while it trains ---------------------------------------------------------------------------------------
 
-    def _new_run(self) -> None:
+    def _clear_losses(self) -> None:
         self.losses.clear()
+        self._size = 0
+
+    def _new_run(self) -> None:
+        self._clear_losses()
         self.watched.clear()
         self.watched.set_message(self._bench.no_decoder)
         self._offer_models()
         self._show_learnt([], [])
         self.rates.setText("")
-        self._size = 0
         self._show_state()
 
     def _show_state(self) -> None:
         trainer, run = self._bench.trainer, self._bench.session.run
         active, state = trainer.active, trainer.state
+        if self._unasked and not active:
+            self._estimating.start()
         elsewhere = "" if trainer.ours or not active else " (started elsewhere)"
         name = "" if run is None else f"{run.path.name}: "
         self.state.setText(name + STATES[state] + elsewhere)
@@ -336,6 +343,10 @@ class TrainingPanel(QWidget):
     def _on_source(self) -> None:
         self._offer_models()
         self._estimating.start()
+
+    def _on_preview(self, found: object) -> None:
+        if found is not None:  # by the diameter that was given
+            self._estimating.start()
 
     def _show_where(self, _: str) -> None:
         self._estimating.start()

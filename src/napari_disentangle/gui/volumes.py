@@ -27,12 +27,15 @@ from napari_disentangle.gui.surfaces import SurfaceCanvas, Surfacing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from qtpy.QtGui import QResizeEvent
     from vispy.scene import SceneCanvas
 
 Mode = Literal["surface", "slices"]
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
+MANY = 4
+"""Volumes beside which titles of more are small."""
 DEFAULT_CONTOUR = 3.0
 SLIDER = (0.0, 10.0)
 """Standard deviations that the slider spans; the number beside it takes more."""
@@ -57,6 +60,11 @@ class Shown:
     def extent(self) -> float:
         """Longest side of the box, in Angstrom."""
         return max(self.volume.shape) * self.voxel_size
+
+
+def as_volume(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a volume as it is, and an image (y, x) as one of a single section."""
+    return box if box.ndim == 3 else box[None]
 
 
 class VolumeRow(QWidget):
@@ -117,11 +125,13 @@ class VolumeRow(QWidget):
         self._number.setDecimals(1)
         self._number.setSingleStep(0.1)
         self._number.setKeyboardTracking(False)
+        self._number.setMaximumWidth(90)
         self._number.setValue(self._contour)
         self._number.valueChanged.connect(self.set_contour)
         self._slider = QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(round(10 * SLIDER[0]), round(10 * SLIDER[1]))
         self._slider.setValue(round(10 * self._contour))
+        self._slider.setMinimumWidth(50)
         self._slider.setMaximumWidth(240)
         self._slider.valueChanged.connect(self._slide)
         self._contour_name, self._contour_unit = QLabel("contour"), QLabel(SIGMA)
@@ -224,7 +234,8 @@ class VolumeRow(QWidget):
                 old.deleteLater()
         for one in self._shown:
             note = f"<br><i>{escape(one.note)}</i>" if one.note else ""
-            label = QLabel(f"<b>{escape(one.title)}</b>{note}")
+            text = f"<b>{escape(one.title)}</b>{note}"
+            label = QLabel(f"<small>{text}</small>" if len(self._shown) > MANY else text)
             label.setToolTip(f"{one.title}\n{one.note}".strip())
             label.setAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop)
             label.setWordWrap(True)

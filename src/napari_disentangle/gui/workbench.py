@@ -122,6 +122,7 @@ class Workbench(QObject):
         def done(result: Any) -> None:
             self.leave_off(words)
             if not self.closed and self.session.run is run:
+                self.problem.emit(room, "")
                 then(result)
 
         def failed(error: BaseException) -> None:

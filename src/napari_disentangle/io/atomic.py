@@ -51,7 +51,7 @@ def check_new_file(path: Path, *, overwrite: bool = False) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file in it.")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or add --overwrite.")
+        raise InputError(f"{path} exists already; choose another name, or replace it (--overwrite).")
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:

@@ -105,7 +105,7 @@ def check_new_folder(out: Path, *, marker: str, overwrite: bool = False) -> None
     if not any(out.iterdir()):
         return
     if not overwrite:
-        raise InputError(f"{out} exists already; choose another folder or add --overwrite.")
+        raise InputError(f"{out} exists already; choose another folder, or replace it (--overwrite).")
     if not (out / marker).is_file():
         raise InputError(
             f"{out} has no {marker}, so it holds something else and is not overwritten; choose another folder."
