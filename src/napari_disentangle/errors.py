@@ -9,6 +9,10 @@ class InputError(Exception):
     """
 
 
+class OutOfMemoryError(InputError):
+    """Memory ran out: the input may be right, and the same may end well on another machine."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, the CPU's allocator or a GPU says that there is no memory left."""
     words = str(error).lower()

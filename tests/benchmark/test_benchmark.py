@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,15 @@ from napari_disentangle.benchmark import PUBLISHED, TABLES, Row, planned, read_r
 from napari_disentangle.benchmark.datasets import SOURCES, dataset
 from napari_disentangle.benchmark.pictures import PIXELS, draw_pictures
 from napari_disentangle.benchmark.render import grouped
-from napari_disentangle.benchmark.results import FILE, append_result
+from napari_disentangle.benchmark.results import FILE, append_result, commit
 from napari_disentangle.benchmark.running import run_job
 from napari_disentangle.benchmark.sweep import swept
 from napari_disentangle.benchmark.tables import THROUGHPUT
 from napari_disentangle.cli import main
+from napari_disentangle.errors import InputError
 from napari_disentangle.io import read_particles
-from napari_disentangle.metrics import read_truth
-from napari_disentangle.metrics.evaluation import CodeScores
+from napari_disentangle.metrics import Score, read_truth
+from napari_disentangle.metrics.evaluation import CodeScores, PoseScores
 from napari_disentangle.models import MODELS
 from napari_disentangle.recipe import Recipe
 from napari_disentangle.run import Run
@@ -166,6 +168,59 @@ def test_a_page_tells_the_command_that_makes_each_of_its_rows_again(done: Path, 
     assert commands == ["harmony --seeds 0 2", "vae --seeds 1 --size mnist=60 --minutes 0.5"]
 
 
+def test_a_page_tells_of_each_seed_where_it_ran_and_what_it_lacks(done: Path, tmp_path: Path) -> None:
+    """A mean of two seeds of three is called so, and why the third has none is told."""
+    first = next(one for one in read_results(done) if one.row == "vae-two-spaces")
+    assert first.scores is not None
+    lacking = first.scores.model.model_copy(update={"d_cc": Score(reason="there was none")})
+    gpu = first.machine.model_copy(update={"device": "on NVIDIA H200"})
+    for seed, changes in enumerate(
+        ({"scores": first.scores.model_copy(update={"model": lacking})}, {}, {"machine": gpu})
+    ):
+        append_result(
+            tmp_path, first.model_copy(update={"row": "harmony", "model": "harmony", "seed": seed, **changes})
+        )
+    text = write_tables(tmp_path, tmp_path / "docs")[0].read_text()
+    assert text.count(f"{first.scores.model.d_cc.value:+.3f} ± 0.000 (2 of 3)") == 1
+    assert "- harmony: D(c|c) of seed 0: there was none." in text
+    start = "    napari-disentangle benchmark run DATA OUT --table mnist --row harmony --seeds "
+    commands = [line.removeprefix(start) for line in text.splitlines() if line.startswith(start)]
+    assert commands == ["0 1 --size mnist=60", "2 --size mnist=60 --device cuda"]
+
+
+def test_a_page_tells_errors_of_poses_but_not_of_copies_that_nobody_tells_apart(done: Path, tmp_path: Path) -> None:
+    first = read_results(done)[0]
+    assert first.scores is not None
+    poses = [
+        PoseScores(
+            identity=name,
+            symmetry="C7:z",
+            particles=30,
+            median=Score(value=median, chance=86.0),
+            close=Score(value=0.75),
+            shift=Score(reason="no shifts"),
+        )
+        for name, median in (("groel", 8.0), ("proteasome-20s", 165.0))
+    ]
+    for seed, more in ((0, 0.0), (1, 4.0)):
+        scored = [
+            one.model_copy(update={"median": Score(value=(one.median.value or 0) + more, chance=86.0)}) for one in poses
+        ]
+        update = {"seed": seed, "scores": first.scores.model_copy(update={"pose": tuple(scored)})}
+        append_result(tmp_path, first.model_copy(update=update))
+    text = write_tables(tmp_path, tmp_path / "docs")[0].read_text()
+    assert "| pca | 60 | groel | C7:z | 10 | 86 | 0.75 | - |" in text
+    assert "- proteasome-20s: left out, D7" in text
+    assert "165" not in text
+
+
+def test_the_commit_is_that_of_the_code_that_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit.cache_clear()
+    found = commit()
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("asked again"))
+    assert commit() == found
+
+
 def test_the_command_runs_a_row(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
         "benchmark",
@@ -213,6 +268,19 @@ def test_the_limit_of_time_keeps_the_model(data: Path, tmp_path: Path) -> None:
     assert result.epochs < 1000
     assert result.scores is not None
     assert result.pictures
+
+
+def test_a_training_without_memory_is_none(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end well on another machine, so that it is run again."""
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules["napari_disentangle.training.fit"], "read_inputs", full)
+    (job,) = planned([replace(TABLES["mnist"], rows=(ROWS[1],))], tmp_path, seeds=[0], sizes={"mnist": 60})
+    with pytest.raises(InputError, match="memory ran out"):
+        run_job(job, data, tmp_path, device="cpu")
+    assert not read_results(tmp_path)
 
 
 def test_a_training_that_fails_is_a_result(data: Path, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from napari_disentangle.errors import InputError
 from napari_disentangle.io.mrc import write_volume_stack
 from napari_disentangle.models.harmony import Harmony
+from napari_disentangle.run import Run
 from napari_disentangle.training import fit, prepare
 from napari_disentangle.training.informativeness import explained_variance
 
@@ -47,6 +50,15 @@ def test_a_decoder_that_ignores_its_code_loses_nothing(trained, monkeypatch):
     monkeypatch.setattr(Harmony, "decode", lambda self, c, t, size: decode(self, 0 * c, t, size))
     found = explained_variance(trained)
     assert found.permuted["content"] == found.own
+
+
+def test_particles_are_standardised_as_in_training(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.path, tmp_path / "run"))
+    before, ids = explained_variance(run, most=10), run.ids()
+    scale = run.scale(ids)
+    assert scale is not None
+    run.save_scale(ids, scale * np.array([1, 3], np.float32))
+    assert abs(explained_variance(run, most=10).own) < abs(before.own) / 4
 
 
 def test_a_model_that_decodes_nothing_is_refused(tiny_stack, tmp_path):

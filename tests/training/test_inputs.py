@@ -174,6 +174,20 @@ class TestScaling:
         np.testing.assert_allclose(scale[-5:], whole[-5:])
         assert not np.allclose(scale[0], whole[0], rtol=1e-6)
 
+    @pytest.mark.parametrize("images", [False, True])
+    def test_few_are_standardised_as_all_were(self, images: bool):
+        """Not as a tomogram of few, or another mean of images, would be."""
+        given, settings = particles(tomogram=np.r_[np.zeros(30, int), np.ones(10, int)]), recipe()
+        if images:
+            assert isinstance(given.volumes, ArrayVolumes)
+            given = replace(given, volumes=ArrayVolumes(given.volumes.data[:, 8]), tomogram=None)
+        whole = read_inputs(given, settings)
+        rows = np.array([0, 1, 2, 3, 4, 5, 35, 36])
+        few = read_inputs(given.subset(rows), settings, scale=whole.scale[rows])
+        np.testing.assert_allclose(few.coarse, whole.coarse[rows], atol=1e-5)
+        np.testing.assert_array_equal(few.scale, whole.scale[rows])
+        assert not np.allclose(read_inputs(given.subset(rows), settings).coarse, whole.coarse[rows], atol=1e-3)
+
     def test_the_coarse_stage_is_the_cropped_fine_stage(self):
         found = read_inputs(particles(), recipe())
         rows = np.array([5, 2, 39])

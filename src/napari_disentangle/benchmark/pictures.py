@@ -58,7 +58,8 @@ def draw_pictures(run: Run, truth: Truth | None, folder: Path, name: str) -> tup
     size = geometry.fine if run.recipe.training.fine_epochs else geometry.coarse
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(len(codes.ids))[:READ])
-    inputs = read_inputs(everything.subset(everything.rows_of(codes.ids[rows])), run.recipe)
+    some = codes.ids[rows]
+    inputs = read_inputs(everything.subset(everything.rows_of(some)), run.recipe, scale=run.scale(some))
     if codes.pose is not None:
         inputs = with_poses(inputs, codes.pose.subset(rows))
     written: list[str] = []

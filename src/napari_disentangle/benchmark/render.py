@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_disentangle.benchmark.datasets import SOURCES
+from napari_disentangle.benchmark.poses import pose_errors
 from napari_disentangle.benchmark.published import PUBLISHED
 from napari_disentangle.benchmark.results import FINISHED, read_results, write_results
 from napari_disentangle.benchmark.running import PICTURES, usual_size
@@ -20,7 +21,7 @@ from napari_disentangle.metrics.evaluation import CodeScores
 from napari_disentangle.models import model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from napari_disentangle.benchmark.results import Result, RowResults
@@ -142,7 +143,7 @@ def render(table: Table, rows: Sequence[RowResults]) -> str:
     if table.name == THROUGHPUT:
         parts += [_throughput(rows)]
     else:
-        parts += [_scores(table, rows), _reasons(table, rows), _time_to(rows), _confusion(results)]
+        parts += [_scores(table, rows), _reasons(table, rows), pose_errors(rows), _time_to(rows), _confusion(results)]
     parts += [_made_by(table, results)]
     if table.snr is not None:
         parts += [f"## At other SNR\n\n{_CHART}"]
@@ -235,7 +236,8 @@ def _cell(scores: Sequence[Score | None], published: float | None = None) -> str
     if not values:
         return f"-{beside}"
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):+.3f}{spread}{beside}"
+    of = f" ({len(values)} of {len(scores)})" if len(values) < len(scores) else ""
+    return f"{np.mean(values):+.3f}{spread}{of}{beside}"
 
 
 def _reasons(table: Table, rows: Sequence[RowResults]) -> str:
@@ -243,26 +245,37 @@ def _reasons(table: Table, rows: Sequence[RowResults]) -> str:
     keys = _OF_IDENTITY + (_OF_STATES if table.states else ())
     told: dict[str, list[str]] = defaultdict(list)
     for name, results in rows:
-        info, last = model_info(results[0].model), results[-1]
-        missing: dict[str, list[str]] = defaultdict(list)
         for result in results:
             if result.ended != FINISHED:
                 seed = f", seed {result.seed}" if len(results) > 1 else ""
                 told[result.ended.rstrip(".")].append(f"{name}{seed}")
-        for key in keys if last.scores is not None else ():
-            score: Score = getattr(last.scores.model, key)  # pyright: ignore[reportOptionalMemberAccess]
-            if score.reason:
-                one_code = not info.two_codes and "no dimensions" in score.reason
-                missing["it has one code" if one_code else score.reason].append(str(CodeScores.model_fields[key].title))
-        for code in ("content", "transformation") if last.trained else ():
-            found = last.informativeness.get(code)
-            if found is None:
-                missing["it has one code" if info.decodes else "it decodes nothing"].append(f"I({code})")
-            elif found.reason:
-                missing[found.reason].append(f"I({code})")
-        for reason, what in missing.items():
-            told[f"{', '.join(what)}: {reason}"].append(name)
+        missing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for result in results:
+            for what, reason in _missing(result, keys):
+                missing[reason][what].append(result.seed)
+        for reason, of in missing.items():
+            words = [
+                what if len(seeds) == len(results) else f"{what} of seed {', '.join(map(str, seeds))}"
+                for what, seeds in of.items()
+            ]
+            told[f"{', '.join(words)}: {reason}"].append(name)
     return "\n".join(f"- {', '.join(dict.fromkeys(names))}: {what}." for what, names in told.items())
+
+
+def _missing(result: Result, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what cannot be had of a result, and why."""
+    info = model_info(result.model)
+    for key in keys if result.scores is not None else ():
+        score: Score = getattr(result.scores.model, key)  # pyright: ignore[reportOptionalMemberAccess]
+        if score.reason:
+            one_code = not info.two_codes and "no dimensions" in score.reason
+            yield str(CodeScores.model_fields[key].title), "it has one code" if one_code else score.reason
+    for code in ("content", "transformation") if result.trained else ():
+        found = result.informativeness.get(code)
+        if found is None:
+            yield f"I({code})", "it has one code" if info.decodes else "it decodes nothing"
+        elif found.reason:
+            yield f"I({code})", found.reason
 
 
 def _time_to(rows: Sequence[RowResults]) -> str:
@@ -361,17 +374,16 @@ def _made_by(table: Table, results: Sequence[Result]) -> str:
 def _commands(table: Table, results: Sequence[Result]) -> list[str]:
     """Return what makes the results again: a command for all rows of the same seeds, size and limit of time."""
     usual, own = usual_size(table), {row.name: row.minutes for row in table.rows}
-    options: dict[tuple[str, int], str] = {}
-    seeds: dict[tuple[str, int], list[int]] = defaultdict(list)
+    seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
     for result in results:
-        of = result.row, result.size
         limit = result.stopped_after or own.get(result.row)
-        options[of] = "" if result.size == usual else f" --size {table.source}={result.size}"
-        options[of] += "" if limit == own.get(result.row) else f" --minutes {limit:g}"
-        seeds[of].append(result.seed)
+        options = "" if result.size == usual else f" --size {table.source}={result.size}"
+        options += "" if limit == own.get(result.row) else f" --minutes {limit:g}"
+        options += "" if "on CPU" in result.machine.device else " --device cuda"
+        seeds[result.row, options].append(result.seed)
     rows: dict[str, list[str]] = defaultdict(list)
-    for (row, size), option in options.items():
-        rows[f" --seeds {' '.join(map(str, sorted(seeds[row, size])))}{option}"].append(row)
+    for (row, options), of_row in seeds.items():
+        rows[f" --seeds {' '.join(map(str, sorted(of_row)))}{options}"].append(row)
     start = f"    napari-disentangle benchmark run DATA OUT --table {table.name}"
     return [f"{start} --row {' '.join(names)}{how}" for how, names in rows.items()]
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -195,8 +196,12 @@ def machine(device: str) -> Machine:
     return Machine(cpu=cpu, cores=cores, threads=torch.get_num_threads(), torch=str(torch.__version__), device=device)
 
 
+@cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package is run from, or None where it is not in one."""
+    """Return the commit of the checkout that this package is run from, or None where it is not in one.
+
+    As it was when it was first asked for: later commits are not of the code that was loaded.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str | None:

@@ -26,7 +26,7 @@ from napari_disentangle.benchmark.results import (
 )
 from napari_disentangle.benchmark.tables import THROUGHPUT, Row, Table
 from napari_disentangle.benchmark.throughput import PARTICLES, measure
-from napari_disentangle.errors import InputError
+from napari_disentangle.errors import InputError, OutOfMemoryError
 from napari_disentangle.models import model_info
 from napari_disentangle.training.device import DeviceName, choose_device
 
@@ -148,6 +148,7 @@ def run_job(
     InputError
         The data are missing or broken, the device is not there, or another process works on the same row.
     """
+    commit()
     if job.table.name == THROUGHPUT:
         result = _throughput(job, device)
     else:
@@ -190,7 +191,7 @@ def _training(
         ) as told:
             watch(run, told)
     except InputError as error:
-        if run.state() != "failed":  # it never began
+        if run.state() != "failed" or isinstance(error, OutOfMemoryError):  # it never began, or may end well elsewhere
             raise
         ended = str(error).removeprefix(f"{run.path}: ")
     seconds = clock.seconds()

@@ -240,6 +240,19 @@ class Run:
             epoch=np.array(codes.epoch), fingerprint=np.array(codes.fingerprint), **pose,
         )  # fmt: skip
 
+    def scale(self, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Return (n, 2), the mean and deviation by which boxes were standardised in training; None before it."""
+        path = self.path / "particles" / "scale.npz"
+        if not path.is_file():
+            return None
+        with _stored(path) as stored:
+            order = np.argsort(stored["ids"])
+            return stored["scale"][order[np.searchsorted(stored["ids"], ids, sorter=order)]]
+
+    def save_scale(self, ids: NDArray[np.int64], scale: NDArray[np.float32]) -> None:
+        """Keep the mean and deviation (n, 2) by which training standardises boxes; of fewer they would be others."""
+        _save_arrays(self.path / "particles" / "scale.npz", ids=ids, scale=scale)
+
     def embedding(self, space: str, method: str) -> Embedding | None:
         """Return a saved embedding, or None."""
         path = self.path / "embeddings" / f"{space}_{method}.npz"

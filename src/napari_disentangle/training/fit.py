@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_disentangle.embedding import embed
-from napari_disentangle.errors import InputError, is_out_of_memory
+from napari_disentangle.errors import InputError, OutOfMemoryError, is_out_of_memory
 from napari_disentangle.models import model_info
 from napari_disentangle.run import Embedding
 from napari_disentangle.run.checkpoint import Counters, fingerprint, load_checkpoint, save_checkpoint
@@ -118,7 +118,7 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
                 f"--set training.batch_size={max(2, run.recipe.training.batch_size // 2)}. The last checkpoint is kept."
             )
             run.say("failed", why=why)
-            raise InputError(why) from error
+            raise OutOfMemoryError(why) from error
         except BaseException as error:
             run.say("failed", why=f"{type(error).__name__}: {error}")
             raise
@@ -130,8 +130,7 @@ def fit(run: Run, device: DeviceName = "auto") -> Iterator[Progress]:
 def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
     import torch
 
-    recipe = run.recipe
-    settings = recipe.training
+    recipe, settings = run.recipe, run.recipe.training
     particles = run.particles()
     epochs = settings.all_epochs
     steps = -(-len(particles) // min(settings.batch_size, len(particles))) * epochs
@@ -148,6 +147,7 @@ def _train(run: Run, lock: Lock, device: str, words: str) -> Iterator[Progress]:
         lock.beat()
 
     inputs = read_inputs(particles, recipe, progress=reading)
+    run.save_scale(particles.ids, inputs.scale)
     _map_invariants(run, inputs)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -300,7 +300,7 @@ class _Loop:
         """Look for what the posed particles of each canonical frame differ by, where each of them is seen whole."""
         import torch
 
-        if self.inputs.particles.tilt_ranges() is not None:
+        if self.inputs.tilts is not None:
             return
         size = self.inputs.geometry.coarse
         self.run.say("posing", message=f"{of} in each frame", done=1.0)

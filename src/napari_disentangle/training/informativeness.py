@@ -57,7 +57,8 @@ def explained_variance(run: Run, *, device: str = "cpu", seed: int = 0, most: in
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(codes.ids))[:most])
     everything = run.particles()
-    inputs = read_inputs(everything.subset(everything.rows_of(codes.ids[rows])), run.recipe)
+    some = codes.ids[rows]
+    inputs = read_inputs(everything.subset(everything.rows_of(some)), run.recipe, scale=run.scale(some))
     if codes.pose is not None:
         inputs = with_poses(inputs, codes.pose.subset(rows))
     size = geometry.fine if run.recipe.training.fine_epochs else geometry.coarse

@@ -214,8 +214,9 @@ def with_poses(inputs: Inputs, pose: Pose, families: Ints | None = None) -> Inpu
 
 
 def read_inputs(
-    particles: ParticleSet, recipe: Recipe, *, progress: Callable[[int, int], None] | None = None
-) -> Inputs:
+    particles: ParticleSet, recipe: Recipe, *, scale: NDArray[np.float32] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inputs:  # fmt: skip
     """Read all particles once, scale them and take their invariants.
 
     Boxes are standardised by the mean and standard deviation of the voxels outside the soft sphere, over all boxes of a
@@ -225,6 +226,8 @@ def read_inputs(
     ----------
     particles : ParticleSet
     recipe : Recipe
+    scale : (n, 2), optional
+        That mean and deviation of each particle, where they are known from more particles than these.
     progress : callable, optional
         Called with (particles read, of).
 
@@ -240,7 +243,7 @@ def read_inputs(
     check_few(particles)
     rotations, shifts = imported_pose(particles, recipe, geometry)
     if geometry.dims == 2:
-        return _read_images(particles, geometry, rotations, shifts, progress)
+        return _read_images(particles, geometry, rotations, shifts, scale, progress)
     ranges = particles.tilt_ranges() if recipe.model.wedge else None
     n, m = len(particles), geometry.fine
     sphere = soft_sphere(m, geometry.sphere * m, edge=3.0).numpy()
@@ -266,16 +269,16 @@ def read_inputs(
         )
         if progress is not None:
             progress(int(rows[-1]) + 1, n)
-    scale = _scales(background, particles.tomogram)
-    coarse -= scale[:, 0, None, None, None]
-    coarse /= scale[:, 1, None, None, None]
-    features = np.concatenate(powers) - 2 * np.log(scale[:, 1:])
+    exact = _scales(background, particles.tomogram) if scale is None else scale.astype(np.float64)
+    coarse -= exact[:, 0, None, None, None]
+    coarse /= exact[:, 1, None, None, None]
+    features = np.concatenate(powers) - 2 * np.log(exact[:, 1:])
     return Inputs(
         particles=particles,
         geometry=geometry,
         coarse=coarse,
         invariants=without_tomogram(features, particles.tomogram).astype(np.float32),
-        scale=scale.astype(np.float32),
+        scale=exact.astype(np.float32),
         rotations=rotations,
         shifts=shifts,
         tilts=None if ranges is None else ranges.astype(np.float32),
@@ -285,7 +288,7 @@ def read_inputs(
 
 def _read_images(
     particles: ParticleSet, geometry: Geometry, rotations: NDArray[np.float32], shifts: NDArray[np.float32],
-    progress: Callable[[int, int], None] | None,
+    scale: NDArray[np.float32] | None, progress: Callable[[int, int], None] | None,
 ) -> Inputs:  # fmt: skip
     """Read all images once; they are standardised together, by the mean of their edges and the deviation of all pixels.
 
@@ -307,6 +310,8 @@ def _read_images(
     inner = np.zeros((m, m), np.bool_)
     inner[1:-1, 1:-1] = True
     mean, deviation = float(images[..., ~inner].mean(dtype=np.float64)), float(images.std(dtype=np.float64))
+    if scale is not None:  # the same for all images
+        mean, deviation = float(scale[0, 0]), float(scale[0, 1])
     images = (images - mean) / deviation
     grey = images if geometry.channels == 1 else images.mean(1)
     return Inputs(
