@@ -249,7 +249,7 @@ class Opening(QObject):
         bench = self._bench
         source, diameter = bench.session.source, bench.session.diameter
         this = self._looks = self._looks + 1
-        self.preview = None
+        self.preview, self.unseen = None, ""
         self.looking = source is not None and (source.particles.volumes is not None or diameter is not None)
         self.previewed.emit(None)
         if source is None or not self.looking:

@@ -112,28 +112,28 @@ class TrainingFlow(QObject):
         if source is None or bench.folder is None:
             bench.tell("training", "No particles are open; open a list under Particles first.")
             return
-        given = {
-            "particles": str(source.path), "reading": plain(source.reading), "invert": session.invert,
-            "settings": [*self._diameter(), *settings], "preset": preset,
-        }  # fmt: skip
-        if source.particles.volumes is None and session.diameter is None:
+        needs_boxes, shape = source.particles.volumes is None, self._shape(source)
+        if needs_boxes and session.diameter is None:
             bench.tell("particles", "The particle's diameter is not known; give it in Angstrom.")
             return
-        if bench.opening.preview is None and not session.contrast_chosen:
-            self._wait_for_contrast(lambda: self.train(preset, settings, device))
-            return
-        folder, stem = bench.folder, source.path.stem
-        if source.particles.volumes is not None:
-            self._make_run(given, folder, stem, device)
-            return
-        shape = self._shape(source)
-        if shape is None:
+        if needs_boxes and shape is None:
             bench.tell(
                 "particles",
                 source.particles.no_boxes
                 or f"{source.path}: no tomogram was found, or none says its voxel size; say where they are under "
                 '"What the files do not say".',
             )
+            return
+        if bench.opening.preview is None and not session.contrast_chosen:
+            self._wait_for_contrast(lambda: self.train(preset, settings, device))
+            return
+        given = {
+            "particles": str(source.path), "reading": plain(source.reading), "invert": session.invert,
+            "settings": [*self._diameter(), *settings], "preset": preset,
+        }  # fmt: skip
+        folder, stem = bench.folder, source.path.stem
+        if not needs_boxes or shape is None:
+            self._make_run(given, folder, stem, device)
             return
         boxes = folder / boxes_name(source, shape, session.invert)
 
@@ -157,12 +157,15 @@ class TrainingFlow(QObject):
 
         Where none could be read, tell why again.
         """
-        if self._waiting is None and self._bench.opening.looking:
-            self._bench.begin(LOOKING)
-        if self._bench.opening.looking:
+        bench, opening = self._bench, self._bench.opening
+        if not opening.looking and not opening.unseen:
+            opening.look()
+        if opening.looking:
+            if self._waiting is None:
+                bench.begin(LOOKING)
             self._waiting = train
         else:
-            self._bench.tell("particles", self._bench.opening.unseen)
+            bench.tell("particles", opening.unseen)
 
     def _wait_no_more(self) -> Callable[[], None] | None:
         waited, self._waiting = self._waiting, None
