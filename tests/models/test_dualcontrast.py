@@ -57,6 +57,18 @@ def trained(model, batch: Batch, steps: int = 150):
     return losses
 
 
+def test_within_one_family_content_is_not_pushed_apart(posed):
+    """Of one molecule in several conformations all particles have the same content."""
+    model = built(content_pairs="negative")
+    model.keep_poses()
+    of_two, of_one = (
+        model(replace(posed, families=families), generator()).terms["content_pairs"]
+        for families in (posed.families, torch.zeros_like(posed.families))
+    )
+    assert of_two > 0
+    assert of_one == 0
+
+
 def test_conformations_are_found_in_the_canonical_pose(posed):
     model = built()
     model.keep_poses()

@@ -272,9 +272,8 @@ class DualContrast(DisentanglingModel):
         content, transform = c[0].new_zeros(()), c[0].new_zeros(())
         if families is None:  # imported poses before a search: nothing tells which particles are alike
             transform = transform + self._shared(z, c)
-        if strangers is None:
             content = content + _apart(c[0], pairs[0])
-        else:
+        elif strangers is not None:  # of one family alone there is nothing to push apart
             content = content + _away(c[0][strangers[0]], c[0][strangers[1]], pairs[0])
         if kin is not None:
             rows, others = kin
