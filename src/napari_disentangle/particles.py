@@ -38,6 +38,11 @@ class Volumes(Protocol):
         """Return the boxes of `rows` (counted from 0 in this object), float32."""
         ...
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are read."""
+        ...
+
     def subset(self, rows: NDArray[np.int64]) -> Volumes:
         """Return the same kind of object for some rows, reading nothing."""
         ...
@@ -48,6 +53,7 @@ class ArrayVolumes:
     """Boxes that are in memory already: a napari layer, a test, a .npz of images."""
 
     data: NDArray[Any]
+    paths: tuple[Path, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,6 +79,11 @@ class InvertedVolumes:
     def shape(self) -> tuple[int, ...]:
         """As of the boxes themselves."""
         return self.of.shape
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """As of the boxes themselves."""
+        return self.of.paths
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the boxes of `rows`, times -1."""
@@ -202,9 +213,16 @@ class ParticleSet:
         return Pose(rotations, np.zeros((len(self), 3)) if self.pose is None else self.pose.offsets)
 
     def files(self) -> tuple[Path, ...]:
-        """Return the lists and tables that were read, and the tomograms."""
-        listed = (self.path, self.original, self.optimisation_set, self.tomograms_file)
-        return tuple(path for path in (*listed, *(t.path for t in self.tomograms)) if path is not None)
+        """Return the lists and tables that were read, the boxes and the tomograms."""
+        listed = (
+            self.path,
+            self.original,
+            self.optimisation_set,
+            self.tomograms_file,
+            *(t.path for t in self.tomograms),
+        )
+        boxes = () if self.volumes is None else self.volumes.paths
+        return tuple(path for path in (*listed, *boxes) if path is not None)
 
     def inverted(self) -> ParticleSet:
         """Return the same particles with dark and bright exchanged."""

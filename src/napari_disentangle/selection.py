@@ -27,7 +27,7 @@ class Selection:
     """How it was drawn: method and settings, or the polygon."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", _ascending(np.array(self.ids, dtype=np.int64)))
+        object.__setattr__(self, "ids", _ascending(np.array(self.ids, dtype=np.int64).ravel()))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -50,6 +50,16 @@ def test_a_chain_of_all_is_cut_across() -> None:
     assert changes <= 3  # few neighbours are parted
 
 
+def test_two_chains_stay_whole() -> None:
+    """Dealt out whole they are even, so that no neighbours are parted."""
+    along = np.concatenate([np.arange(10) * 40.0, 1e5 + np.arange(10) * 40.0])
+    positions = np.stack([along, along * 0, along * 0], axis=1)
+    for seed in range(6):
+        split = split_halves(replace(PARTICLES, positions=positions), distance=60, seed=seed)
+        assert len(set(split[:10])) == len(set(split[10:])) == 1
+        assert split[0] != split[10]
+
+
 def test_the_seed_decides() -> None:
     first, again, other = (split_halves(PARTICLES, distance=1, seed=s) for s in (0, 0, 1))
     assert first.tolist() == again.tolist()

@@ -185,15 +185,14 @@ def test_a_csv_list_is_one_by_any_case(tmp_path: Path):
     assert (tmp_path / "out.CSV").read_text() == "x,y,z\n24,24,24\n"
 
 
-@pytest.mark.parametrize("place", ["list.star", "list.json"])
+@pytest.mark.parametrize("place", ["list.star", "list.json", "boxes/particles.star", "boxes/particles.mrcs"])
 def test_what_is_read_from_is_not_replaced(extracted, tmp_path: Path, place: str):
     particles = extracted(positions(np.random.default_rng(4)))
     run = run_on(tmp_path / "run", particles)
-    before = (tmp_path / "list.star").read_text()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"is read from|ends in \.json"):
         export_selection(run, Selection("A/0", np.array([1])), tmp_path / place, overwrite=True)
-    assert (tmp_path / "list.star").read_text() == before
-    assert not (tmp_path / "list.json").exists()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_poses_of_boxes_are_in_the_frame_of_the_box(tmp_path: Path):

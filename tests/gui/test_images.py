@@ -27,7 +27,9 @@ def test_images_go_the_same_way(window: Window, tmp_path: Path, channels: int, m
     assert bench.problems.get("particles", "") == ""
     panel = window.rooms.particles
     assert len(panel.boxes._images) == 16
-    assert "low-passed" not in panel.boxes.toolTip()
+    assert panel.boxes._tooltips[0].startswith("particle ")
+    assert "low-passed" not in panel.boxes._tooltips[0]
+    assert panel.contrast_guess.text() == ""
     settings = [f"model.name={model}", "training.epochs=2", "training.fine_epochs=0", "training.batch_size=16"]
     bench.training.train("quick", settings, "cpu")
     window.until(lambda: bench.trainer.state == "finished", 120)

@@ -48,7 +48,7 @@ class TestPoses:
     def test_frames_alone_are_no_poses_and_it_is_said(self, tmp_path: Path) -> None:
         found = read_particles(picks(tmp_path, CORNERS, **FRAMES), tomograms=project(tmp_path))
         assert found.pose is None
-        assert "no rlnAngleRot" in " ".join(found.notes)
+        assert "not all of rlnAngleRot" in " ".join(found.notes)
 
     def test_one_angle_is_no_pose(self, tmp_path: Path) -> None:
         path = picks(tmp_path, CORNERS, rlnAnglePsi=[1.0, 2.0])

@@ -62,7 +62,8 @@ def compare(average: Map, voxel_size: float, path: Path, *, diameter: float | No
         It is not one map, or does not say its voxel size.
     """
     header = read_header(path)
-    if len(set(header.shape)) == 1 and len(header.shape) == 3:  # IMOD's maps have the space group of a stack of images
+    cube = len(header.shape) == 3 and len(set(header.shape)) == 1
+    if cube and path.suffix.lower() not in (".mrcs", ".st"):  # IMOD's maps have the space group of a stack of images
         header = replace(header, kind="volume")
     if header.kind != "volume":
         raise InputError(f"{path} is a stack, not one map; give the file of one map.")

@@ -19,8 +19,8 @@ def split_halves(particles: ParticleSet, *, distance: float, seed: int = 0) -> I
     """Return 1 or 2 for each particle.
 
     The list's own half-sets where it has both; else whole tomograms, as even as they go; else, if that leaves a half
-    with less than 30 %, at random, boxes whose centres are closer than `distance` (A) kept together; but a chain of
-    them that holds more than 40 % of all is cut across its longest axis, until no part does.
+    with less than 30 %, at random, boxes whose centres are closer than `distance` (A) kept together; else, if
+    that does too, chains of them that hold more than 40 % of all are cut across their longest axis, until none does.
 
     Returns
     -------
@@ -32,11 +32,17 @@ def split_halves(particles: ParticleSet, *, distance: float, seed: int = 0) -> I
     rng = np.random.default_rng(seed)
     if particles.tomogram is not None:
         halves = _deal(particles.tomogram, rng)
-        if min((halves == 1).mean(), (halves == 2).mean()) >= 0.3:
+        if _even(halves):
             return halves
     if particles.positions is None:
         return _deal(np.arange(n), rng)
-    return _deal(_cut(_neighbours(particles, distance), particles.positions), rng)
+    groups = _neighbours(particles, distance)
+    halves = _deal(groups, rng)
+    return halves if _even(halves) else _deal(_cut(groups, particles.positions), rng)
+
+
+def _even(halves: Ints) -> bool:
+    return min((halves == 1).mean(), (halves == 2).mean()) >= 0.3
 
 
 def _deal(groups: Ints, rng: np.random.Generator) -> Ints:

@@ -23,7 +23,7 @@ def pose_errors(rows: Sequence[RowResults]) -> str:
     left_out: set[str] = set()
     for name, results in rows:
         scored = [result for result in results if result.scores is not None and result.scores.pose]
-        of = {one.identity: one for result in scored for one in result.scores.pose}  # pyright: ignore[reportOptionalMemberAccess]
+        of = {one.identity: one for result in scored[::-1] for one in result.scores.pose}  # pyright: ignore[reportOptionalMemberAccess]
         for identity, first in of.items():
             if identity in ASKEW:
                 left_out.add(identity)

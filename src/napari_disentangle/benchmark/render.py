@@ -379,7 +379,8 @@ def _commands(table: Table, results: Sequence[Result]) -> list[str]:
         limit = result.stopped_after or own.get(result.row)
         options = "" if result.size == usual else f" --size {table.source}={result.size}"
         options += "" if limit == own.get(result.row) else f" --minutes {limit:g}"
-        options += "" if "on CPU" in result.machine.device else " --device cuda"
+        device = result.machine.device
+        options += "" if "on CPU" in device else f" --device {'mps' if 'Apple' in device else 'cuda'}"
         seeds[result.row, options].append(result.seed)
     rows: dict[str, list[str]] = defaultdict(list)
     for (row, options), of_row in seeds.items():

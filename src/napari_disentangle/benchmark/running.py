@@ -146,7 +146,8 @@ def run_job(
     Raises
     ------
     InputError
-        The data are missing or broken, the device is not there, or another process works on the same row.
+        The data are missing or broken, the device is not there, memory runs out (`OutOfMemoryError`), or another
+        process works on the same row.
     """
     commit()
     if job.table.name == THROUGHPUT:

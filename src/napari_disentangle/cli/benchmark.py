@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 
 from napari_disentangle.cli import progress
 from napari_disentangle.cli.arguments import Device, Json
-from napari_disentangle.errors import InputError
+from napari_disentangle.errors import InputError, OutOfMemoryError
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, metavar="NAME")]
 
@@ -56,9 +56,15 @@ def run(
     jobs = planned(tables, out, rows=row, seeds=seeds, sizes=_sizes(size), minutes=minutes, again=again)
     if not jobs:
         progress.tell(["every row has its result already"])
+    lacking: list[str] = []
     for k, job in enumerate(jobs, 1):
         progress.tell([f"{job.name}, {k} of {len(jobs)}"])
-        result = run_job(job, data, out, device=device, watch=progress.follow)
+        try:
+            result = run_job(job, data, out, device=device, watch=progress.follow)
+        except OutOfMemoryError as error:  # the rows behind it may need less
+            lacking.append(job.name)
+            progress.tell([str(error)])
+            continue
         scores = result.scores
         found = (
             ""
@@ -66,6 +72,8 @@ def run(
             else f", P(c|z) {scores.model.p}, D(c|c) {scores.model.d_cc}, D(c|z) {scores.model.d_cz}"
         )
         print(f"{job.name}: {result.ended}, {result.seconds:.0f} s{found}", flush=True)
+    if lacking:
+        raise InputError(f"Memory ran out for {', '.join(lacking)}, which have no result; run them again with more.")
 
 
 def list_(*, json: Json = False) -> None:

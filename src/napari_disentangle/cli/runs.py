@@ -107,6 +107,7 @@ def codes(
     """
     from napari_disentangle import io, training
     from napari_disentangle.export import write_codes
+    from napari_disentangle.io.folder import spare
     from napari_disentangle.run import Run
     from napari_disentangle.training.device import choose_device
 
@@ -117,6 +118,7 @@ def codes(
         described = io.read_particles(particles, **reading.keywords())
         with progress.bar("particles") as advance:
             found = training.encode_particles(opened, described, device=choose_device(device)[0], progress=advance)
+    spare(out, described.files())
     write_codes(found, out, voxel_size=described.voxel_size, overwrite=overwrite)
     print(f"{len(found.ids)} particles -> {out}")
 

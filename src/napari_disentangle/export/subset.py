@@ -14,10 +14,11 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.io import subset
 from napari_disentangle.io.atomic import check_new_file, write_text
 from napari_disentangle.io.csv_list import is_csv
-from napari_disentangle.io.extracted import PARTICLES, is_extracted, read_extracted
+from napari_disentangle.io.extracted import PARTICLES, is_extracted
 from napari_disentangle.io.folder import spare
-from napari_disentangle.io.particle_table import ANGLES, FRAME, ORIGIN, ORIGIN_PIXELS, ParticleTable
+from napari_disentangle.io.particle_table import ANGLES, FRAME, IMAGE, ORIGIN, ORIGIN_PIXELS, ParticleTable
 from napari_disentangle.io.placement import origins
+from napari_disentangle.io.record import ExtractionRecord
 from napari_disentangle.io.relion import listed_pixel
 from napari_disentangle.io.star import StarFile
 
@@ -67,8 +68,8 @@ def export_selection(
         The list to write; its record is the same name with ``.json``. Where the original came with tomograms, an
         optimisation set is written too, ``OUT_optimisation_set.star``.
     poses : bool
-        Append the learned poses: the columns rlnAngleRot to rlnOriginZAngst, or, where the list has any of them,
-        disentangleAngleRot to disentangleOriginZAngst.
+        Append the learned poses: the columns rlnAngleRot to rlnOriginZAngst, or, where the list has any of them or
+        rlnOriginX, disentangleAngleRot to disentangleOriginZAngst.
     complement : bool
         Write all rows of the original list that are not in the selection, also those that were never trained on.
     overwrite : bool
@@ -173,10 +174,14 @@ def _rests(particles: ParticleSet, ids: np.ndarray[Any, Any]) -> np.ndarray[Any,
     """Return (n, 3) by how much the box centres of `ids` were rounded, in Angstrom, xyz: the boxes' origins."""
     folder = particles.path if particles.path.is_dir() else particles.path.parent
     boxes = ParticleTable.of(StarFile.read(folder / PARTICLES), folder / PARTICLES)
-    return -origins(boxes, None)[read_extracted(folder).rows_of(ids)]
+    cut = np.array(ExtractionRecord.read(folder).ids)
+    order = np.argsort(cut)
+    return -origins(boxes, None)[order[np.searchsorted(cut, ids, sorter=order)]]
 
 
 def _pixel(table: ParticleTable, particles: ParticleSet) -> np.ndarray[Any, Any] | None:
     """Return the pixel (n,) that the original list's origins count in: as listed, else as given when boxes were cut."""
     listed, given = listed_pixel(table), particles.tomograms[0].voxel_size
-    return listed if listed is not None or given is None else np.full(len(table), given)
+    if listed is not None or given is None or table.has(IMAGE):  # by the header of boxes that nothing says here
+        return listed
+    return np.full(len(table), given)

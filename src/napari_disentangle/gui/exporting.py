@@ -11,7 +11,7 @@ from napari_disentangle.errors import InputError
 from napari_disentangle.export import export_selection, read_average
 from napari_disentangle.export.subset import pose_columns
 from napari_disentangle.io.atomic import check_new_file
-from napari_disentangle.io.folder import check_new_folder, new_folder
+from napari_disentangle.io.folder import check_new_folder, new_folder, spare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +47,11 @@ def write_export(
         Something is in the way or cannot be written; what is refused is refused before anything is written.
     """
     rest, folder = out.with_name(f"{out.stem}_rest{out.suffix}"), out.with_name(f"{out.stem}_maps")
-    kept = run.average_folder(selection.name)
+    kept, read_from = run.average_folder(selection.name), run.particles().files()
     for path in (out, *((rest,) if complement else ())):
         for beside in (path, path.with_suffix(".json"), path.with_name(f"{path.stem}_optimisation_set.star")):
             check_new_file(beside, overwrite=overwrite)
+            spare(beside, read_from)
     if maps:
         check_new_folder(folder, marker="average.json", overwrite=overwrite)
     if maps and not ((kept / "average.json").is_file() and is_of(read_average(kept).record, selection)):

@@ -25,11 +25,12 @@ from napari_disentangle.gui.export_dialog import ExportDialog
 from napari_disentangle.gui.forms import Links, ProblemLine, button, offer
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.map_view import MapView
+from napari_disentangle.gui.results import how_shown
 from napari_disentangle.gui.theme import WARNING, group_colour, rgba, rgba_of_values, theme_colours
 from napari_disentangle.gui.volumes import Shown, VolumeRow, as_volume
 from napari_disentangle.gui.worker import in_thread
 from napari_disentangle.selection import CONTROL
-from napari_disentangle.session import DRAWN, GROUPS
+from napari_disentangle.session import DRAWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,8 +232,9 @@ class MapsPanel(QWidget):
     # ---- selecting ---------------------------------------------------------------------------------------------
 
     def choose_tool(self, name: str) -> None:
-        """Take a tool, in both maps; Esc and the brush's [ and ] are heard at once."""
-        self.content.canvas.native.setFocus()
+        """Take a tool, in both maps; Esc is heard at once."""
+        if not any(view.canvas.native.hasFocus() for view in self.views):
+            self.content.canvas.native.setFocus()
         self.tools[name].setChecked(True)
         for view in self.views:
             view.canvas.set_tool(name)
@@ -305,9 +307,8 @@ class MapsPanel(QWidget):
     # ---- showing -----------------------------------------------------------------------------------------------
 
     def _show_run(self) -> None:
-        there = self._bench.session.run is not None
         for part in (self.invert, self.clear, self.saved):
-            part.setEnabled(there)
+            part.setEnabled(self._bench.session.run is not None)
         self.particle.set_volumes([])
         self.side.setTabText(1, "particle")
 
@@ -315,8 +316,7 @@ class MapsPanel(QWidget):
         session = self._bench.session
         if not len(session.ids):
             return
-        colours = self._colours()
-        selected = session.selected
+        colours, selected = self._colours(), session.selected
         for view in self.views:
             view.set_looks(colours, selected)
 
@@ -392,7 +392,7 @@ class MapsPanel(QWidget):
         for name in session.saved:
             group, _, number = name.partition("/")
             if group != DRAWN and not group.startswith(CONTROL):  # the one at hand, and what stands beside it
-                self.saved.addItem(f"group {int(number) + 1}" if group == GROUPS else name, name)
+                self.saved.addItem(f"group {int(number) + 1}" if group == session.grouping else name, name)
         at = -1 if session.selection is None else self.saved.findData(session.selection.name)
         self.saved.setCurrentIndex(max(at, 0))
 
@@ -412,12 +412,12 @@ class MapsPanel(QWidget):
         self._list_saved()
 
     def _show_pictures(self, found: tuple[NDArray[np.int64], list[Any]]) -> None:
-        ids, slices = found
-        self._pictured = ids
+        self._pictured = ids = found[0]
         if not len(ids):
             self.gallery.clear()
             return
-        self.gallery.set_pictures(slices, tooltips=[f"particle {i}, central slice, low-passed to 30 Å" for i in ids])
+        how = how_shown(self._bench.session.particles)
+        self.gallery.set_pictures(found[1], tooltips=[f"particle {i}{how and ', central slice'}{how}" for i in ids])
         self._outline_pictures()
 
     def _outline_pictures(self) -> None:
@@ -430,7 +430,7 @@ class MapsPanel(QWidget):
 
     def _show_particle(self, found: dict[str, Any]) -> None:
         why = self._bench.no_decoder
-        note = f"raw, low-passed. {why}" if why else "raw, low-passed"
+        note = f"raw{how_shown(self._bench.session.particles)}" + (f". {why}" if why else "")
         shown = [Shown(f"particle {found['id']}", as_volume(found["raw"]), found["raw_voxel"], note=note)]
         if found["decoded"] is not None:
             decoded = as_volume(found["decoded"])

@@ -53,7 +53,7 @@ class ParticlesPanel(QWidget):
 
     def __init__(self, bench: Workbench, onwards: Callable[[], None], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._bench, self._onwards = bench, onwards
+        self._bench = bench
         self._filling = False
         self.setAcceptDrops(True)
         self.problem = ProblemLine()
@@ -92,7 +92,7 @@ class ParticlesPanel(QWidget):
         self.right = button(
             "Looks right: quick look ▸",
             "Cut the boxes, map the particles and train a quick model",
-            self._looks_right,
+            onwards,
             strong=True,
         )
         self._build()
@@ -232,9 +232,12 @@ class ParticlesPanel(QWidget):
             "Tomograms (*.star *.mrc *.rec *.map);;All files (*)",
         )
         if name:
-            self._bench.opening.attempt = None  # those on the card are meant, whatever was refused since
-            if self._bench.session.source is not None:
-                self._fill_unknowns(self._bench.session.source.path, self._bench.session.source.reading)
+            source, opening = self._bench.session.source, self._bench.opening
+            if (
+                source is not None and opening.attempt is not None
+            ):  # those on the card are meant, and not those refused since
+                opening.attempt = None
+                self._fill_unknowns(source.path, source.reading)
             self.tomograms_path.setText(name)
             self._reread()
 
@@ -357,28 +360,24 @@ class ParticlesPanel(QWidget):
             self.tomograms.setCurrentIndex(at)
 
     def _show_preview(self, found: Preview | None) -> None:
+        session, opening = self._bench.session, self._bench.opening
+        known = found is not None or session.contrast_chosen
+        self._filling = True
+        self._contrast.setExclusive(False)
+        for choice, dark in ((self.dark, True), (self.bright, False)):
+            choice.setChecked(known and session.invert == dark)
+        self._contrast.setExclusive(True)
+        self._filling = False
         if found is None:
-            wanted = self._bench.session.source is not None
-            need = (
-                "give the diameter to see boxes" if wanted and not self._bench.session.diameter else "no boxes to see"
-            )
-            need = "reading boxes…" if self._bench.opening.looking else need
-            for gallery, message in ((self.boxes, need), (self.mean, "")):
+            asks = session.source is not None and not session.diameter
+            need = "give the diameter to see boxes" if asks else "no boxes to see"
+            for gallery, message in ((self.boxes, "reading boxes…" if opening.looking else need), (self.mean, "")):
                 gallery.set_message(message)
                 gallery.clear()
-            self._contrast.setExclusive(False)
-            self._filling = True
-            for choice, dark in ((self.dark, True), (self.bright, False)):
-                choice.setChecked(self._bench.session.contrast_chosen and self._bench.session.invert == dark)
-            self._filling = False
-            self._contrast.setExclusive(True)
             self.contrast_guess.setText("")
             return
-        self._filling = True
-        session = self._bench.session
-        (self.dark if session.invert else self.bright).setChecked(True)
-        self._filling = False
-        self.contrast_guess.setText("" if session.contrast_chosen else "(suggested by the mean)")
+        guessed = found.resolution is not None and not session.contrast_chosen  # of images nothing is guessed
+        self.contrast_guess.setText("(suggested by the mean)" if guessed else "")
         self._draw(found)
 
     def _draw(self, found: Preview) -> None:
@@ -437,9 +436,6 @@ class ParticlesPanel(QWidget):
             size_from=None if self.size_from.currentText() == "refuse" else self.size_from.currentText(),
             tomograms=table, tomogram=volume,
         )  # fmt: skip
-
-    def _looks_right(self) -> None:
-        self._onwards()
 
     def _say_problem(self, room: str, text: str) -> None:
         if room == "particles":

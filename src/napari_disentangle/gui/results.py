@@ -14,7 +14,7 @@ from napari_disentangle.fourier import low_passed
 from napari_disentangle.gui.worker import in_thread, sentence
 from napari_disentangle.particles import dimensions
 from napari_disentangle.preview import RESOLUTION, grey
-from napari_disentangle.selection import Selection
+from napari_disentangle.selection import CONTROL, Selection
 from napari_disentangle.session import DRAWN, GROUPS
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Results(QObject):
         self._comparing = 0
         self._run: Run | None = None
         """Whose selection was told last."""
-        self._unsaved: tuple[Run, Selection] | None = None
+        self._unsaved: dict[Path, tuple[Run, Selection]] = {}
+        """By run folder, the newest selection that is not written yet."""
         self._saving = False
         bench.session.selection_changed.connect(self._on_selection)
 
@@ -120,7 +121,7 @@ class Results(QObject):
 
         def save() -> None:
             taken = {DRAWN, GROUPS, *(known.partition("/")[0] for known in run.selections())}
-            if name in taken:
+            if name in taken or name.startswith(CONTROL):
                 raise InputError(f'There is a selection "{name}" in {run.path} already; choose another name.')
             run.save_selections(name, [named])
 
@@ -163,16 +164,17 @@ class Results(QObject):
         self._clicked += 1  # a particle that is on its way is of another moment
         session = self._bench.session
         if session.run is not None and session.run is self._run:
-            self._unsaved = session.run, session.selection or Selection(f"{DRAWN}/0", np.zeros(0, np.int64))
+            chosen = session.selection or Selection(f"{DRAWN}/0", np.zeros(0, np.int64))
+            self._unsaved[session.run.path] = session.run, chosen
             self._save_drawn()
         self._run = session.run
         self.picture_selection()
 
     def _save_drawn(self) -> None:
         """Write the selection at hand into the folder of its run: one writing at a time, and only the newest."""
-        if self._saving or self._unsaved is None:
+        if self._saving or not self._unsaved:
             return
-        (run, selection), self._unsaved, self._saving = self._unsaved, None, True
+        (run, selection), self._saving = self._unsaved.pop(next(iter(self._unsaved))), True
 
         def after(_: Any = None) -> None:
             self._saving = False
@@ -180,7 +182,7 @@ class Results(QObject):
 
         def failed(error: BaseException) -> None:
             self._bench.failing("maps")(error)
-            self._unsaved = None
+            self._unsaved.pop(run.path, None)
             after()
 
         in_thread(lambda: run.save_selections(DRAWN, [selection]), done=after, failed=failed)
@@ -405,6 +407,12 @@ def raw_boxes(particles: ParticleSet, ids: Ints) -> tuple[NDArray[np.float32], f
         return grey(boxes), particles.voxel_size or 1.0
     assert particles.voxel_size is not None, "boxes of a run have a voxel size"
     return low_passed(boxes, particles.voxel_size, max(RESOLUTION, 3 * particles.voxel_size)), particles.voxel_size
+
+
+def how_shown(particles: ParticleSet | None) -> str:
+    """Return what `raw_boxes` does to particles, in words that follow others; empty for images."""
+    shape = () if particles is None or particles.volumes is None else particles.volumes.shape
+    return "" if shape and dimensions(shape) == 2 else ", low-passed"
 
 
 def central(box: NDArray[np.float32]) -> NDArray[np.float32]:

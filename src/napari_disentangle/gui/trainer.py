@@ -39,7 +39,7 @@ class Trainer(QObject):
     events = Signal(list)
     """New events of the diary, oldest first."""
     anew = Signal()
-    """`events` tells the diary from its beginning, now or of another run."""
+    """`events` tells the diary of a run that is followed from its beginning."""
     changed = Signal()
     """Another `state`, or other `why`."""
 
@@ -111,7 +111,7 @@ class Trainer(QObject):
         if ended == "failed":
             self.why = str(events[-1].get("why", ""))
         elif ended == "cut off":
-            self.why = f"{run.path}: its training was cut off before the end; Resume goes on from its last checkpoint."
+            self.why = f"{run.path}: its training was cut off before the end; {_remedy(run.path)}."
         self.told = list(events)
         self._set(ended)
         self.events.emit(events)
@@ -217,11 +217,13 @@ def _events(
             return last
 
 
-def _why_cut_off(folder: Path, status: int | None) -> str:
+def _remedy(folder: Path) -> str:
     begun = (folder / "current").is_file()
-    remedy = (
-        "Resume goes on from its last checkpoint" if begun else "Resume begins it again, as there was no checkpoint yet"
-    )
+    return "Resume goes on from its last checkpoint" if begun else "Resume begins it again: there was no checkpoint yet"
+
+
+def _why_cut_off(folder: Path, status: int | None) -> str:
+    remedy = _remedy(folder)
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         memory = ", most likely because memory ran out" if name == "SIGKILL" else ""

@@ -94,11 +94,12 @@ class TrainingFlow(QObject):
     def train(self, preset: str, settings: Sequence[str], device: str = "auto", *, selected: bool = False) -> None:
         """Make a run of the particles that were opened and train it; boxes are cut first where there are none.
 
-        With `selected`, a run of the selection in the run that is shown. All that it depends on is taken now, whatever
-        the user does until boxes are cut.
+        With `selected`, a run of the selection in the run that is shown. It waits for the first look at boxes; all that
+        it depends on is then taken, whatever the user does until they are cut.
         """
         bench, session = self._bench, self._bench.session
-        if self.preparing:
+        self._wait_no_more()
+        if self.preparing or bench.closed:
             return
         bench.problem.emit("training", "")
         if bench.trainer.active:
@@ -174,10 +175,9 @@ class TrainingFlow(QObject):
         return waited
 
     def _on_preview(self, found: object) -> None:
-        if found is not None and (train := self._wait_no_more()) is not None:
+        known = found is not None or self._bench.session.contrast_chosen
+        if not self._bench.opening.looking and (train := self._wait_no_more()) is not None and known:
             train()
-        elif not self._bench.opening.looking:
-            self._wait_no_more()
 
     def _train_selection(self, preset: str, settings: Sequence[str], device: str) -> None:
         bench = self._bench

@@ -13,7 +13,7 @@ from superqt import QCollapsible
 from napari_disentangle.gui.forms import Links, ProblemLine, button, fill, offer, row, settings_form, words
 from napari_disentangle.gui.gallery import Gallery
 from napari_disentangle.gui.plots import LossPlot
-from napari_disentangle.gui.results import central
+from napari_disentangle.gui.results import central, how_shown
 from napari_disentangle.gui.theme import WARNING, theme_colours
 from napari_disentangle.models import MODELS, ModelInfo
 from napari_disentangle.particles import dimensions
@@ -320,7 +320,7 @@ class TrainingPanel(QWidget):
     def _show_reconstructed(self, raw: Any, decoded: Any) -> None:
         pictures = [central(one) for one in (*raw, *decoded)]
         captions = ["particle"] * len(raw) + ["decoded"] * len(decoded)
-        tips = ["central slice of a particle, low-passed"] * len(raw)
+        tips = [f"central slice of a particle{how_shown(self._bench.session.particles)}"] * len(raw)
         tips += ["the same particle by the model (model, not data)"] * len(decoded)
         scaled = [(p - np.mean(p)) / (np.std(p) or 1.0) for p in pictures]
         self.watched.set_pictures(scaled, captions, tooltips=tips, shared_scale=False)

@@ -64,6 +64,8 @@ class Workbench(QObject):
         self.device_words = ""
         self.problems: dict[str, str] = {}
         """What `problem` said last in each room, for a panel that is built later."""
+        self._told_by: dict[str, str] = {}
+        """The task whose failure is told in a room, which its success takes back."""
         self.problem.connect(self._keep_problem)
         self.closed = False
         self._scratch = TemporaryDirectory(prefix="disentangle-")
@@ -78,6 +80,7 @@ class Workbench(QObject):
 
     def _keep_problem(self, room: str, words: str) -> None:
         self.problems[room] = words
+        self._told_by.pop(room, None)
 
     def _warmed(self, found: dict[str, Any]) -> None:
         self.device_words = found["words"]
@@ -122,12 +125,14 @@ class Workbench(QObject):
         def done(result: Any) -> None:
             self.leave_off(words)
             if not self.closed and self.session.run is run:
-                self.problem.emit(room, "")
+                if self._told_by.get(room) == task:
+                    self.problem.emit(room, "")
                 then(result)
 
         def failed(error: BaseException) -> None:
             self.leave_off(words)
             self.failing(room)(error)
+            self._told_by[room] = task
 
         self.begin(words)
         self.helper.ask(task, given, done=done, failed=failed, told=self.busy.emit)

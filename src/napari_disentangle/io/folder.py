@@ -22,11 +22,11 @@ def spare(out: Path, inputs: Iterable[Path]) -> None:
     Raises
     ------
     InputError
-        `out` is one of `inputs`, or holds one.
+        `out` is one of `inputs`, lies in one that is a folder, or holds one.
     """
     place = out.resolve()
     for path in inputs:
-        if path.exists() and place == path.resolve():
+        if path.exists() and (place == path.resolve() or (path.is_dir() and path.resolve() in place.parents)):
             raise InputError(f"{out} is read from, so it is not replaced; choose another place.")
         if path.exists() and place in path.resolve().parents:
             raise InputError(f"{out} holds {path.name}, which is read from; choose another place.")

@@ -205,6 +205,11 @@ class MrcVolumes:
         """``(n, z, y, x)``, or ``(n, y, x)`` for images."""
         return (len(self.file), *self.files[0].box)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are read."""
+        return tuple(header.path for header in self.files)
+
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the boxes of `rows` (counted from 0 in this object), float32."""
         rows = np.asarray(rows, dtype=np.int64)

@@ -231,7 +231,9 @@ def _pose(table: ParticleTable, pixel: Floats | None, *, boxes: bool, notes: lis
     rotations, frames = table.rotations(ANGLES), table.rotations(FRAME)
     if rotations is None:
         if frames is not None:
-            notes.append("The list has rlnTomoSubtomogramRot and no rlnAngleRot; no poses are taken from it.")
+            notes.append(
+                "The list has rlnTomoSubtomogramRot but not all of rlnAngleRot, Tilt and Psi; no poses are taken from it."
+            )
         return None
     if frames is None and len(table) > 1 and np.allclose(rotations, np.eye(3)):
         notes.append("All angles are 0, so they are not taken as poses.")

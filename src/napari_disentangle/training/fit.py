@@ -300,7 +300,7 @@ class _Loop:
         """Look for what the posed particles of each canonical frame differ by, where each of them is seen whole."""
         import torch
 
-        if self.inputs.tilts is not None:
+        if self.inputs.particles.tilt_ranges() is not None:  # heeded or not, it would be the first of them
             return
         size = self.inputs.geometry.coarse
         self.run.say("posing", message=f"{of} in each frame", done=1.0)

@@ -80,6 +80,7 @@ def prepare(
             invert=invert,
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
+    spare(run, chosen.files())
     recipe = suited(recipe, chosen, settings)
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
     check_boxes(chosen)
@@ -88,7 +89,6 @@ def prepare(
     versions = {
         "napari-disentangle": __version__, "torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()
     }  # fmt: skip
-    spare(run, chosen.files())
     return Run.create(
         run, recipe.model_copy(update={"input": inputs, "versions": versions}), chosen, overwrite=overwrite
     )
