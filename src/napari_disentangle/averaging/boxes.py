@@ -37,10 +37,9 @@ def read_chunks(particles: ParticleSet, rows: Ints) -> Iterator[tuple[Ints, NDAr
 
 
 def level(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return boxes (b, n, n, n) less the mean that each has beyond the sphere of diameter n."""
+    """Return (b, 1, 1, 1), the grey level of boxes (b, n, n, n): the mean of each beyond the sphere of diameter n."""
     n = volumes.shape[-1]
-    outside = sphere(n, n / 2) == 0
-    return volumes - volumes[:, outside].mean(1)[:, None, None, None]
+    return volumes[:, sphere(n, n / 2) == 0].mean(1)[:, None, None, None]
 
 
 def standardise(volumes: NDArray[np.float32]) -> NDArray[np.float32]:

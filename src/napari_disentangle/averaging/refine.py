@@ -75,8 +75,8 @@ def half_averages(
     size : int
         Voxels per axis at which to work.
     raw : bool
-        The boxes as they are, less the grey level of each beyond the sphere that its box holds: what a turn brings in
-        from outside the box is 0. False: each standardised first.
+        The boxes as they are, and what a turn brings in from outside a box of its grey `level`. False: each
+        standardised first, and 0 from outside.
 
     Returns
     -------
@@ -90,7 +90,8 @@ def half_averages(
     total = torch.zeros(2, size, size, size, device=device)
     seen = torch.zeros(2, size, size, size // 2 + 1, device=device)
     for at, volumes in read_chunks(particles, np.arange(len(particles))):
-        small = level(volumes) if raw else standardise(volumes)
+        grey = level(volumes) if raw else np.zeros((len(volumes), 1, 1, 1), np.float32)
+        small = volumes - grey if raw else standardise(volumes)
         small = torch.as_tensor(small if size == n else fourier_crop(small, size)).to(device)
         turns = torch.as_tensor(poses.rotations[at]).to(device, torch.float32)
         moves = torch.as_tensor(poses.shifts[at] / step).to(device, torch.float32)
@@ -101,6 +102,8 @@ def half_averages(
             aligned = align_volumes(volume, turn, move)
             for h in (0, 1):
                 total[h] += aligned[second.to(device) == bool(h)].sum(0)
+        for h in (0, 1):
+            total[h] += float(grey[half[at] == bool(h)].sum())
         if wedges is not None:
             masks, mask_of = wedges.masks(size, at, device)
             for h in (0, 1):
