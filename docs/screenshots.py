@@ -102,6 +102,7 @@ def results(window: Window, run: Path) -> None:
     if bench.opening.preview is None:
         bench.opening.open(run.parent.parent / "optimisation_set.star", diameter=200.0)
         window.wait(60, lambda: bench.opening.preview is not None)
+    window.wait(60, lambda: len(window.viewer.layers) >= 2)
     rooms.tabs.setCurrentIndex(0)
     window.take("particles")
     import numpy as np

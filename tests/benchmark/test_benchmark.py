@@ -427,6 +427,7 @@ def test_every_table_can_be_run() -> None:
     assert trio == {name for name, info in MODELS.items() if 3 in info.dimensions}
     harmony = next(row for row in TABLES["trio"].rows if row.name == "harmony")
     assert harmony.seeds == (0, 1, 2)
+    assert {row.seeds for row in TABLES["augmentation"].rows} == {(0, 1, 2)}
 
 
 SIZES = {"mnist": 30, "mnist-affine-one": 4, "mnist-affine": 30, "linemod": 20, "rgb-contrast": 20, "projections": 3}

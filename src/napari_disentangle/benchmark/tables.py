@@ -139,7 +139,7 @@ _ALL = (
         "augmentation",
         "DualContrast's table 2: what makes the copy that shares a particle's content, on LineMod",
         "linemod",
-        tuple(Row(one, "dualcontrast", (f"model.augmentation={one}",), minutes=PAPERS_MINUTES) for one in _AUGMENTATIONS),
+        tuple(Row(one, "dualcontrast", (f"model.augmentation={one}",), SEEDS, PAPERS_MINUTES) for one in _AUGMENTATIONS),
     ),
     _table("rgb-contrast", "Harmony on colour: LineMod under changes of contrast", states=True),
     _table("trio", "DualContrast's table 1: proteins", states=True),
