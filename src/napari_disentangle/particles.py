@@ -230,12 +230,7 @@ class ParticleSet:
 
     def rows_of(self, ids: NDArray[np.int64]) -> Ints:
         """Return the positions of `ids` in this set, in the order given; ids that are not in it raise KeyError."""
-        order = np.argsort(self.ids, kind="stable")
-        at = np.searchsorted(self.ids, ids, sorter=order)
-        found = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(ids), np.int64)
-        if len(ids) and (not len(order) or (self.ids[found] != ids).any()):
-            raise KeyError("some ids are not in this particle set")
-        return found
+        return rows_of(self.ids, ids)
 
     def tilt_ranges(self) -> Floats | None:
         """Return (n, 2) lowest and highest tilts in degrees, or None where nothing is known to be missing.
@@ -254,6 +249,16 @@ class ParticleSet:
         return replace(
             self, tilt_range=None, tomograms=tuple(replace(tomogram, tilt_range=None) for tomogram in self.tomograms)
         )
+
+
+def rows_of(known: Ints, ids: Ints) -> Ints:
+    """Return the positions of `ids` in `known`, in the order given; ids that are not in it raise KeyError."""
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known, ids, sorter=order)
+    found = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(ids), np.int64)
+    if len(ids) and (not len(order) or (known[found] != ids).any()):
+        raise KeyError("some ids are not in this particle set")
+    return found
 
 
 def same_list(one: ParticleSet | None, other: ParticleSet | None) -> bool:

@@ -132,8 +132,6 @@ def some_boxes(particles: ParticleSet, order: Ints, diameter: float | None, most
         As `preview`.
     """
     if particles.volumes is not None:
-        if len(particles.volumes.shape) != 4:
-            raise InputError(f"{particles.path} holds 2D images; give boxes in 3D.")
         if particles.voxel_size is None:
             raise InputError(
                 f"Neither {particles.path} nor its boxes say their voxel size; give --voxel-size in Angstrom."

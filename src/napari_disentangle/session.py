@@ -15,7 +15,7 @@ from napari_disentangle.io.describe import describe_particles
 from napari_disentangle.selection import History, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -118,9 +118,10 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str | 
     if grouping is None:
         grouping = GROUPS if GROUPS in clusterings or not clusterings else clusterings[0]
     try:
-        groups = _groups(run, grouping)
+        groups = _groups(run, grouping, names)
     except InputError:  # replaced by others while it was read
-        groups = _groups(run, grouping)
+        names = run.selections()
+        groups = _groups(run, grouping, names)
     return RunState(
         run=run,
         particles=run.particles() if particles is None else particles,
@@ -135,8 +136,8 @@ def read_run(run: Run, particles: ParticleSet | None = None, *, grouping: str | 
     )
 
 
-def _groups(run: Run, grouping: str) -> tuple[Selection, ...]:
-    return tuple(run.selection(name) for name in run.selections() if name.startswith(f"{grouping}/"))
+def _groups(run: Run, grouping: str, names: Iterable[str]) -> tuple[Selection, ...]:
+    return tuple(run.selection(name) for name in names if name.startswith(f"{grouping}/"))
 
 
 SPACES = ("content", "transform", "invariants")

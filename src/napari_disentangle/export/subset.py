@@ -21,6 +21,7 @@ from napari_disentangle.io.placement import origins
 from napari_disentangle.io.record import ExtractionRecord
 from napari_disentangle.io.relion import listed_pixel
 from napari_disentangle.io.star import StarFile
+from napari_disentangle.particles import rows_of
 
 if TYPE_CHECKING:
     from napari_disentangle.models.base import Codes
@@ -151,8 +152,7 @@ def pose_columns(particles: ParticleSet, codes: Codes, ids: np.ndarray[Any, Any]
             f"{len(missing)} of the {len(ids)} particles have no learned pose, since they were not trained on (row {missing[0]} "
             "of the list is the first); export without --poses."
         )
-    order = np.argsort(codes.ids)
-    at = order[np.searchsorted(codes.ids, ids, sorter=order)]
+    at = rows_of(codes.ids, ids)
     rotations, shifts = codes.pose.rotations[at], codes.pose.offsets[at]
     path = particles.original or particles.path
     table = ParticleTable.of(StarFile.parse(particles.text, path), path)
@@ -175,8 +175,7 @@ def _rests(particles: ParticleSet, ids: np.ndarray[Any, Any]) -> np.ndarray[Any,
     folder = particles.path if particles.path.is_dir() else particles.path.parent
     boxes = ParticleTable.of(StarFile.read(folder / PARTICLES), folder / PARTICLES)
     cut = np.array(ExtractionRecord.read(folder).ids)
-    order = np.argsort(cut)
-    return -origins(boxes, None)[order[np.searchsorted(cut, ids, sorter=order)]]
+    return -origins(boxes, None)[rows_of(cut, ids)]
 
 
 def _pixel(table: ParticleTable, particles: ParticleSet) -> np.ndarray[Any, Any] | None:

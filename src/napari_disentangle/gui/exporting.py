@@ -47,11 +47,11 @@ def write_export(
         Something is in the way or cannot be written; what is refused is refused before anything is written.
     """
     rest, folder = out.with_name(f"{out.stem}_rest{out.suffix}"), out.with_name(f"{out.stem}_maps")
-    kept, read_from = run.average_folder(selection.name), run.particles().files()
+    kept, particles = run.average_folder(selection.name), run.particles()
     for path in (out, *((rest,) if complement else ())):
         for beside in (path, path.with_suffix(".json"), path.with_name(f"{path.stem}_optimisation_set.star")):
             check_new_file(beside, overwrite=overwrite)
-            spare(beside, read_from)
+            spare(beside, particles.files())
     if maps:
         check_new_folder(folder, marker="average.json", overwrite=overwrite)
     if maps and not ((kept / "average.json").is_file() and is_of(read_average(kept).record, selection)):
@@ -59,7 +59,7 @@ def write_export(
             f"{run.path} has no average of these {len(selection)} particles; average them first, or export without maps."
         )
     if poses:
-        pose_columns(run.particles(), run.codes(), selection.ids)
+        pose_columns(particles, run.codes(), selection.ids)
     # The rest first: it is refused where nothing is left.
     other = export_selection(run, selection, rest, complement=True, overwrite=overwrite) if complement else None
     record = export_selection(run, selection, out, poses=poses, overwrite=overwrite)

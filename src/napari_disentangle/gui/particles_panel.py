@@ -233,10 +233,8 @@ class ParticlesPanel(QWidget):
         )
         if name:
             source, opening = self._bench.session.source, self._bench.opening
-            if (
-                source is not None and opening.attempt is not None
-            ):  # those on the card are meant, and not those refused since
-                opening.attempt = None
+            if source is not None and opening.attempt is not None:
+                opening.attempt = None  # those on the card are meant, and not those refused since
                 self._fill_unknowns(source.path, source.reading)
             self.tomograms_path.setText(name)
             self._reread()

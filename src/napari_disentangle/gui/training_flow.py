@@ -113,7 +113,8 @@ class TrainingFlow(QObject):
         if source is None or bench.folder is None:
             bench.tell("training", "No particles are open; open a list under Particles first.")
             return
-        needs_boxes, shape = source.particles.volumes is None, self._shape(source)
+        needs_boxes = source.particles.volumes is None
+        shape = self._shape(source) if needs_boxes else None
         if needs_boxes and session.diameter is None:
             bench.tell("particles", "The particle's diameter is not known; give it in Angstrom.")
             return
@@ -133,7 +134,7 @@ class TrainingFlow(QObject):
             "settings": [*self._diameter(), *settings], "preset": preset,
         }  # fmt: skip
         folder, stem = bench.folder, source.path.stem
-        if not needs_boxes or shape is None:
+        if shape is None:
             self._make_run(given, folder, stem, device)
             return
         boxes = folder / boxes_name(source, shape, session.invert)

@@ -342,11 +342,7 @@ class _Parser:
         start = at
         while at < len(self._lines):
             words = self._words(at)
-            if (
-                words
-                and not self._quoted(at)
-                and (_begins_block(words) or words[0].lower() == "loop_" or words[0].startswith("_"))
-            ):
+            if words and not self._quoted(at) and self._ends_loop(words):
                 break
             if words:
                 if words[0].startswith(";"):
@@ -365,6 +361,10 @@ class _Parser:
         if row:
             raise self._error(start, f"the row has {len(row)} values for {len(columns)} columns")
         return Block(name, columns, True, rows, header, spans, self._path), at
+
+    @staticmethod
+    def _ends_loop(words: list[str]) -> bool:
+        return _begins_block(words) or words[0].lower() == "loop_" or words[0].startswith("_")
 
     def _error(self, at: int, what: str) -> InputError:
         return InputError(

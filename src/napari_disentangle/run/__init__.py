@@ -242,12 +242,13 @@ class Run:
 
     def scale(self, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Return (n, 2), the mean and deviation by which boxes were standardised in training; None before it."""
+        from napari_disentangle.particles import rows_of
+
         path = self.path / "particles" / "scale.npz"
         if not path.is_file():
             return None
         with _stored(path) as stored:
-            order = np.argsort(stored["ids"])
-            return stored["scale"][order[np.searchsorted(stored["ids"], ids, sorter=order)]]
+            return stored["scale"][rows_of(stored["ids"], ids)]
 
     def save_scale(self, ids: NDArray[np.int64], scale: NDArray[np.float32]) -> None:
         """Keep the mean and deviation (n, 2) by which training standardises boxes; of fewer they would be others."""

@@ -57,7 +57,6 @@ def prepare(
     InputError
         Whatever is wrong with the files, the settings or the place; nothing is written then.
     """
-    spare(run, [particles])
     settings = list(settings)
     recipe = Recipe.chosen(preset, settings)
     given = dict(reading or {})
@@ -80,7 +79,7 @@ def prepare(
             invert=invert,
             **{key: _plain(value) for key, value in given.items() if value is not None},
         )
-    spare(run, chosen.files())
+    spare(run, [particles, *chosen.files()])
     recipe = suited(recipe, chosen, settings)
     imported_pose(chosen, recipe, geometry_of(chosen, recipe))
     check_boxes(chosen)
